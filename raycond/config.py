@@ -1,0 +1,170 @@
+"""The configuration of a run: one frozen dataclass, filled from a preset, a YAML file and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib import resources
+from typing import Any, Literal
+
+import pydantic
+import yaml
+from pydantic.dataclasses import dataclass
+
+from raycond import files
+from raycond.errors import UserError
+
+FORMAT = 1  # of the files a run leaves behind; a change makes older work stale
+
+
+@dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
+class AutoencoderConfig:
+    """An AutoencoderKL and its training: L1 + kl · KL, AdamW with a one-cycle schedule, all images in memory.
+
+    widths: channels of each resolution, so the factor is 2^(len − 1). No paper sets these values; they are chosen for
+    images of 8 to 64 pixels.
+    """
+
+    channels: Literal[1, 3] = 3
+    images: int = pydantic.Field(default=20_000, ge=1)  # at most, spread over the classes
+    latent_channels: int = 4
+    widths: tuple[int, ...] = (16, 32)
+    layers: int = 1
+    steps: int = 600
+    batch: int = 64
+    lr: float = 2e-3
+    kl: float = 1e-5
+    shift: float = 0.1  # augmentation: translation, share of the side
+
+
+@dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
+class QuantizeConfig:
+    """Everything that `pipelines/imagenet_quantize.py` can be told; the field names are its options.
+
+    data, val: sources (`raycond.data.sources`). out: run folder, local or object storage; on a cluster every node must
+    reach it. codec: `KIND[:WHERE]`. posterior: the VAE's mean, or one seeded sample per image. dtype: of the codec.
+    size: pixels per side. ipc: images per class. limit: images per class taken from the source. classes: how many of
+    the first classes. actors: 0 for as many as the resources hold. cpus_per_actor also sets the torch threads, which
+    float32 sums depend on: keep it to keep the bytes. gpus_per_actor: -1 for one where there are GPUs.
+    decode_threads: 0 for cpus_per_actor + 1. max_bad: bad images allowed, a number or a share ("1%"). w2_classes: how
+    many classes the W2 table measures. students, seeds, protocol, methods: the evaluation.
+    """
+
+    name: str = "imagenet"
+    data: str = ""
+    val: str | None = None
+    out: str = ""
+    codec: str = "kl:stabilityai/sd-vae-ft-mse"
+    posterior: Literal["mean", "sample"] = "mean"
+    dtype: str = "auto"
+    size: int = pydantic.Field(default=256, ge=1)
+    resize: Literal["crop", "squash"] = "crop"
+    ipc: tuple[int, ...] = (10, 50)
+    quantizer: Literal["lloyd", "clvq", "faiss"] = "lloyd"
+    restarts: int = pydantic.Field(default=5, ge=1)
+    weights: Literal["uniform", "density", "sqrt"] = "sqrt"
+    generator: Literal["vae", "medoid"] = "vae"
+    image_format: Literal["png", "jpeg", "webp"] = "png"
+    limit: int | None = pydantic.Field(default=None, ge=1)
+    classes: int | None = pydantic.Field(default=None, ge=1)
+    image_column: str | None = None
+    label_column: str | None = None
+    seed: int = pydantic.Field(default=0, ge=0)
+    max_bad: str = "1%"
+    max_pixels: int = pydantic.Field(default=178_956_970, ge=1)
+    batch: int = pydantic.Field(default=32, ge=1)
+    actors: int = pydantic.Field(default=0, ge=0)
+    gpus_per_actor: float = -1
+    cpus_per_actor: int = pydantic.Field(default=1, ge=1)
+    decode_threads: int = pydantic.Field(default=0, ge=0)
+    classes_at_once: int = pydantic.Field(default=1, ge=1)
+    runner: Literal["ray", "local"] = "ray"
+    dashboard: bool = True
+    w2_classes: int = pydantic.Field(default=5, ge=0)
+    evaluate: bool = True
+    protocol: str = "quick"
+    students: tuple[str, ...] = ("convnet3-w32",)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    methods: tuple[str, ...] = ("random", "medoid", "d4m", "ddoq", "full")
+    autoencoder: AutoencoderConfig | None = None
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise ValueError("data: give --data URI or a --preset that has one")
+        if not self.ipc or min(self.ipc) < 1 or len(set(self.ipc)) != len(self.ipc):
+            raise ValueError(f"ipc: expected different numbers from 1 up, not {list(self.ipc)}")
+        if self.evaluate and (not self.students or not self.seeds):
+            raise ValueError("students, seeds: at least one of each, or --no-evaluate")
+        unknown = set(self.methods) - {"random", "medoid", "d4m", "ddoq", "full"}
+        if unknown:
+            raise ValueError(f"methods: unknown {', '.join(sorted(unknown))}")
+        if self.codec == "train" and self.autoencoder is None:
+            raise ValueError("codec train: needs an `autoencoder` section (see the digits preset)")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-able values, as saved beside every output."""
+        plain: dict[str, Any] = pydantic.TypeAdapter(QuantizeConfig).dump_python(self, mode="json")
+        return plain
+
+
+def presets() -> dict[str, str]:
+    """Name → YAML text of every preset."""
+    folder = resources.files("raycond") / "presets"
+    return {
+        entry.name.removesuffix(".yaml"): entry.read_text()
+        for entry in sorted(folder.iterdir(), key=lambda e: e.name)
+        if entry.name.endswith(".yaml")
+    }
+
+
+def load_config(options: Mapping[str, Any], *, preset: str | None = None, config: str | None = None) -> QuantizeConfig:
+    """Merge preset < YAML file < options (field name → value). Raises UserError naming a wrong field."""
+    merged: dict[str, Any] = {}
+    if preset is not None:
+        known = presets()
+        if preset not in known:
+            raise UserError(f"--preset {preset}: not one of {', '.join(known)}")
+        merged |= _yaml(known[preset], f"preset {preset}")
+    if config is not None:
+        try:
+            text = files.read_bytes(config).decode()
+        except OSError as error:
+            raise UserError(f"--config {config}: cannot be read: {error}") from error
+        merged |= _yaml(text, f"--config {config}")
+    merged |= options
+    known_fields = {f.name for f in fields(QuantizeConfig)}
+    for key in merged:
+        if key not in known_fields:
+            raise UserError(f"configuration: unknown field {key!r}; known: {', '.join(sorted(known_fields))}")
+    merged.setdefault("out", files.join("runs", str(merged.get("name") or "run")))
+    for key in ("data", "val", "out"):
+        if merged.get(key):
+            merged[key] = place(str(merged[key]))
+    if merged.get("codec"):
+        merged["codec"] = _codec_place(str(merged["codec"]))
+    try:
+        return QuantizeConfig(**merged)
+    except pydantic.ValidationError as error:
+        lines = [f"{'.'.join(str(p) for p in e['loc']) or 'configuration'}: {e['msg']}" for e in error.errors()]
+        raise UserError("configuration: " + "; ".join(lines).replace("Value error, ", "")) from error
+
+
+def place(uri: str) -> str:
+    """An address that workers in other folders can open; built-in sets (`digits:`) stay as they are."""
+    return uri if uri.endswith(":") else files.absolute(uri)
+
+
+def _codec_place(spec: str) -> str:
+    kind, _, where = spec.partition(":")
+    local = where.partition("//")[0]
+    return f"{kind}:{files.absolute(where)}" if local and files.exists(local) and "@" not in where else spec
+
+
+def _yaml(text: str, what: str) -> dict[str, Any]:
+    try:
+        value = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise UserError(f"{what}: not valid YAML: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{what}: expected `field: value` lines")
+    return value

@@ -1,0 +1,163 @@
+"""Sources that are one array: scikit-learn's digits, and idx files (MNIST, Fashion-MNIST and their kin)."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from raycond import files
+from raycond.data.classes import Classes
+from raycond.data.refs import ImageRef
+from raycond.data.rows import Row, RowSource
+from raycond.errors import UserError
+
+DIGITS = "digits:"
+
+_IDX = re.compile(r"(?P<set>(?:.*[-_.])?(?:train|t10k|test))-(?P<what>images|labels)[-.]idx\d-ubyte(\.gz)?$")
+_SETS = {"train": ("train",), "val": ("t10k", "test")}
+
+_FASHION = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+
+# Decode threads ask for the same array at once; without the lock each would read and unpack the whole file.
+_LOCK = threading.Lock()
+
+
+def is_array(uri: str) -> bool:
+    """Whether references to this uri mean rows of an array (offset is the row)."""
+    return uri == DIGITS or _IDX.match(uri.rsplit("/", 1)[-1]) is not None
+
+
+def row(uri: str, index: int) -> np.ndarray:
+    """One image as uint8 of shape (height, width). The array stays cached in this process.
+
+    Raises OSError if the file cannot be read, UserError if it is not a sound idx file.
+    """
+    with _LOCK:
+        images = _digits()[0] if uri == DIGITS else _idx(uri, _stamp(uri), 3)
+    image: np.ndarray = images[index]
+    return image
+
+
+@dataclass(frozen=True)
+class ArraySource(RowSource):
+    """`images` and `labels` are idx files, or both `digits:`; `split` chooses among the digits only."""
+
+    images: str = DIGITS
+    labels: str = DIGITS
+    split: str = "train"
+
+    def rows(self, label: int) -> Iterable[Row]:
+        labels, stamp = self._labels()
+        values = np.unique(labels)
+        chosen = np.flatnonzero(labels == values[label])
+        if self.images == DIGITS:
+            fifth = np.arange(len(chosen)) % 5 == 4
+            chosen = chosen[fifth if self.split == "val" else ~fifth]
+            prefix = "digits"
+        else:
+            found = _IDX.match(self.images.rsplit("/", 1)[-1])
+            assert found is not None  # open_arrays found the file by this pattern
+            prefix = found["set"]
+        for k in chosen.tolist():
+            yield Row(ImageRef(f"{prefix}/{k:05d}", label, self.images, k, 0), 0, stamp)
+
+    def _labels(self) -> tuple[np.ndarray, str]:
+        if self.images == DIGITS:
+            import sklearn
+
+            with _LOCK:
+                return _digits()[1], f"scikit-learn {sklearn.__version__}"
+        pair = [files.entry(self.images), files.entry(self.labels)]
+        with _LOCK:
+            labels = _idx(self.labels, _stamp(self.labels), 1)
+        return labels, files.digest([[entry.size, entry.stamp] for entry in pair])
+
+
+def open_digits(split: str) -> ArraySource:
+    """8x8 grey digits of scikit-learn, 0..16 brought to 0..255; every fifth image of a class is for validation."""
+    return ArraySource(DIGITS, Classes.of(str(k) for k in range(10)), split=split)
+
+
+def find_idx(entries: Iterable[files.Entry], split: str) -> tuple[str, str] | None:
+    """The images and labels files of a split in a folder listing, or None where it holds no idx files.
+
+    Raises UserError if it holds idx files but not this split's pair.
+    """
+    found = {
+        (match["set"], match["what"]): entry.uri
+        for entry in entries
+        if not entry.is_dir and (match := _IDX.match(entry.name))
+    }
+    if not found:
+        return None
+    for (name, what), uri in sorted(found.items()):
+        if what == "images" and re.split(r"[-_.]", name)[-1] in _SETS[split] and (name, "labels") in found:
+            return uri, found[name, "labels"]
+    have = ", ".join(sorted(f"{name}-{what}" for name, what in found))
+    raise UserError(
+        f"{split} split: expected {' or '.join(_SETS[split])}-images-idx3-ubyte[.gz] with its labels file "
+        f"beside it, found only {have}"
+    )
+
+
+def open_arrays(uri: str, images: str, labels: str, split: str) -> ArraySource:
+    """A pair of idx files. Raises UserError if either is damaged or their counts differ."""
+    with _LOCK:
+        pixels = _idx(images, _stamp(images), 3)
+        values = _idx(labels, _stamp(labels), 1)
+    if len(pixels) != len(values):
+        raise UserError(f"{images} has {len(pixels)} images but {labels} has {len(values)} labels")
+    ids = [str(k) for k in np.unique(values).tolist()]
+    # The folder may be called fashion-mnist, FashionMNIST/raw or fashion_mnist; a "fashion" higher up says nothing.
+    near = "/".join(images.lower().split("/")[-3:-1])
+    fashion = re.search(r"fashion[-_]?mnist", near) is not None and ids == [str(k) for k in range(10)]
+    return ArraySource(uri, Classes.of(ids, _FASHION if fashion else None), images=images, labels=labels, split=split)
+
+
+def _stamp(uri: str) -> str:
+    return files.entry(uri).stamp if files.is_local(uri) else ""  # remote: one request for every image is too many
+
+
+@lru_cache(maxsize=1)
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    return np.rint(data.images * (255 / 16)).astype(np.uint8), data.target
+
+
+@lru_cache(maxsize=8)
+def _idx(uri: str, stamp: str, dimensions: int) -> np.ndarray:  # noqa: ARG001 - a changed file is read again
+    data = files.read_bytes(uri)
+    packed = data[:2] == b"\x1f\x8b"
+    stream = gzip.GzipFile(fileobj=io.BytesIO(data)) if packed else io.BytesIO(data)
+    try:
+        head = stream.read(4 + 4 * dimensions)
+        if len(head) < 4 + 4 * dimensions or head[:4] != bytes([0, 0, 8, dimensions]):
+            raise UserError(
+                f"{uri}: not an idx file of bytes with {dimensions} dimensions: "
+                f"it starts with {head[:4].hex() or 'nothing'}, expected 000008{dimensions:02d}"
+            )
+        shape = np.frombuffer(head, ">u4", offset=4).tolist()
+        expected = 1
+        for length in shape:
+            expected *= length
+        body = stream.read(expected + 1)
+    except (EOFError, gzip.BadGzipFile, OverflowError) as error:
+        raise UserError(f"{uri}: damaged: {error}; copy the file again") from error
+    if len(body) != expected:
+        found = f"more than {expected}" if len(body) > expected else str(len(body))
+        raise UserError(f"{uri}: its header announces {expected} bytes {tuple(shape)}, the file has {found}")
+    array = np.frombuffer(body, np.uint8).reshape(shape)
+    if dimensions == 3 and 0 in shape[1:]:
+        raise UserError(f"{uri}: images of {shape[1]} x {shape[2]} pixels")
+    return array

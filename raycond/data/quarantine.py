@@ -1,0 +1,93 @@
+"""Images that could not be used: who, why, and how many a job may bear."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raycond import files
+from raycond.data.refs import ImageRef
+from raycond.errors import UserError
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("label", pa.int32()),
+        ("class_id", pa.string()),
+        ("uri", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+
+
+class BadRecord(NamedTuple):
+    """One image left out. `label` is -1 and `class_id` empty where the label is what is missing."""
+
+    id: str
+    label: int
+    class_id: str
+    uri: str
+    reason: str
+
+    @classmethod
+    def of(cls, ref: ImageRef, class_id: str, reason: str) -> BadRecord:
+        return cls(ref.id, ref.label, class_id, ref.uri, reason)
+
+
+def write(uri: str, records: Iterable[BadRecord]) -> None:
+    """Write the records as Parquet, sorted: the same records give the same bytes, and none give a table."""
+    table = pa.Table.from_pylist([record._asdict() for record in sorted(set(records))], schema=SCHEMA)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    files.write_bytes(uri, buffer.getvalue())
+
+
+def read(uri: str) -> list[BadRecord]:
+    """The records that `write` wrote, sorted. Raises FileNotFoundError."""
+    table = pq.read_table(io.BytesIO(files.read_bytes(uri)), schema=SCHEMA)
+    return [BadRecord(**row) for row in table.to_pylist()]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How many bad images a job bears: a count, a share of all images, or (both None) any number."""
+
+    count: int | None = None
+    share: Fraction | None = None
+
+    @classmethod
+    def parse(cls, text: str | int | None) -> Limit:
+        """From "10" (images), "1%" (of all images) or "none". Raises UserError for anything else."""
+        clean = "none" if text is None else str(text).strip().lower()
+        if clean == "none":
+            return cls()
+        number = clean.removesuffix("%").strip()
+        if number.isascii() and number.isdigit() and not clean.endswith("%"):
+            return cls(count=int(number))
+        digits = number.replace(".", "", 1)
+        if clean.endswith("%") and digits.isascii() and digits.isdigit() and Fraction(number) <= 100:
+            return cls(share=Fraction(number) / 100)
+        raise UserError(
+            f"limit of bad images: {text!r} is neither a number of images such as 10, "
+            "nor a share from 0% to 100% such as 1% or 0.5%, nor none"
+        )
+
+    @property
+    def text(self) -> str:
+        """What `parse` takes to give this limit."""
+        if self.share is not None:
+            percent = self.share * 100
+            return f"{percent.numerator if percent.denominator == 1 else float(percent)}%"
+        return "none" if self.count is None else str(self.count)
+
+    def exceeded(self, bad: int, total: int) -> bool:
+        """Whether `bad` of `total` images are more than the limit; exactly the limit is not."""
+        if self.share is not None:
+            return bad > self.share * total
+        return self.count is not None and bad > self.count

@@ -1,0 +1,68 @@
+"""What every source shares: the images of one class, chosen and fingerprinted the same way."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from raycond import files
+from raycond.data.classes import Classes
+from raycond.data.quarantine import BadRecord
+from raycond.data.refs import ImageRef
+from raycond.errors import UserError
+
+
+class Row(NamedTuple):
+    """One image reference with what tells whether its content changed: size in bytes and a stamp."""
+
+    ref: ImageRef
+    size: int
+    stamp: str
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """Base of the sources: subclasses give `rows(label)`; nothing per image is kept between calls.
+
+    `limit` keeps that many images of each class: those with the smallest SHA-1 of their id, so that the choice
+    depends on neither the order of listing nor the machine.
+    """
+
+    uri: str
+    classes: Classes
+    limit: int | None = None
+
+    def rows(self, label: int) -> Iterable[Row]:
+        """Every image of the class, in any order."""
+        raise NotImplementedError
+
+    @property
+    def bad(self) -> list[BadRecord]:
+        """Records known to be unusable before any image is read (no label, no image), sorted by id."""
+        return []
+
+    def refs(self, label: int) -> list[ImageRef]:
+        """References of the class's images, sorted by id; empty if it has none.
+
+        Raises UserError if the label is not one of the classes or the class cannot be listed.
+        """
+        return [row.ref for row in self._chosen(label)]
+
+    def fingerprint(self, label: int) -> str:
+        """SHA-256 over (id, size, stamp) of the images that `refs` gives: changes when one of them does."""
+        return files.digest([[row.ref.id, row.size, row.stamp] for row in self._chosen(label)])
+
+    def _chosen(self, label: int) -> list[Row]:
+        if not 0 <= label < len(self.classes):
+            raise UserError(f"{self.uri}: label {label} is not one of the {len(self.classes)} classes")
+        rows = self.rows(label)
+        if self.limit is not None:
+            rows = heapq.nsmallest(self.limit, rows, key=_order)
+        return sorted(rows)
+
+
+def _order(row: Row) -> bytes:
+    return hashlib.sha1(row.ref.id.encode(), usedforsecurity=False).digest()

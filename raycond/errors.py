@@ -1,0 +1,23 @@
+"""The errors raycond raises on purpose; anything else that escapes is a bug."""
+
+from __future__ import annotations
+
+
+class RaycondError(Exception):
+    """Base of every error that raycond raises on purpose."""
+
+
+class UserError(RaycondError):
+    """A bad option or input: the message names it, says what was expected and what to do."""
+
+
+class ClassMismatch(UserError):  # noqa: N818 - reads as the thing it reports
+    """Two class lists that must be the same are not."""
+
+
+class BadImage(RaycondError):  # noqa: N818 - one image, quarantined; not a failure of the job
+    """One image that cannot be used; `reason` goes into the quarantine file."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

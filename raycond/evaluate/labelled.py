@@ -1,0 +1,74 @@
+"""A labelled, possibly weighted image set in memory, and what training needs to know of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from raycond.errors import UserError
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """A set in memory: images (n, channels, size, size) uint8, labels (n,) int64, weights (n,) float32 or None.
+
+    Raises UserError where the parts do not fit together.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: int
+    weights: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise UserError(f"images must be uint8 NCHW, not {self.images.dtype} {tuple(self.images.shape)}")
+        n, _, height, width = self.images.shape
+        if n == 0:
+            raise UserError("a set to train or test on must have at least one image")
+        if height != width:
+            raise UserError(f"images must be square, not {width}x{height}: give the source a size")
+        if self.labels.dtype != torch.int64 or self.labels.shape != (n,):
+            raise UserError(f"labels must be int64 of shape ({n},), one an image")
+        low, high = int(self.labels.min()), int(self.labels.max())
+        if low < 0 or high >= self.classes:
+            raise UserError(f"labels go from {low} to {high}, but there are {self.classes} classes")
+        if self.weights is not None:
+            if self.weights.shape != (n,):
+                raise UserError(f"weights must have shape ({n},), one an image")
+            if not bool(torch.isfinite(self.weights).all()) or float(self.weights.min()) < 0:
+                raise UserError("weights must be finite and not negative")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def pixel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation per channel, in 0..255, of (n, channels, h, w) uint8 images.
+
+    Sums are integers, so neither chunking nor device changes a bit. A constant channel gets deviation 1.
+    """
+    total = torch.zeros(images.shape[1], dtype=torch.int64)
+    square = torch.zeros_like(total)
+    for part in images.split(1024):
+        values = part.to(torch.int64)
+        total += values.sum((0, 2, 3)).cpu()
+        square += values.square().sum((0, 2, 3)).cpu()
+    count = images.numel() // images.shape[1]
+    mean = total.double() / count
+    variance = (square.double() / count - mean.square()).clamp(min=0)
+    return mean.float(), torch.where(variance > 1e-6, variance, 1.0).sqrt().float()
+
+
+def class_mean_one(weights: Tensor, labels: Tensor) -> Tensor:
+    """Weights (n,) scaled to mean 1 within each class; equal weights become exactly 1."""
+    exact = weights.double()
+    present = labels.unique()
+    total = torch.zeros(int(present.max()) + 1, dtype=torch.float64).index_add_(0, labels, exact)
+    mean = total / torch.bincount(labels, minlength=len(total))
+    if bool((mean[present] == 0).any()):
+        first = int(present[mean[present] == 0][0])
+        raise UserError(f"class {first}: every weight is 0, so nothing of it would be learnt")
+    return (exact / mean[labels]).float()

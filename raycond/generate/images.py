@@ -1,0 +1,74 @@
+"""Codebook to images: decoded centroids, or the real images nearest to them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+
+from raycond import files
+from raycond.data.images import load
+from raycond.data.refs import ImageRef
+from raycond.errors import RaycondError
+from raycond.latents.codec import Codec
+from raycond.quantize.store import StoredCodebook
+
+GENERATORS = ("vae", "medoid")
+_QUALITY: dict[str, dict[str, Any]] = {
+    "jpeg": {"quality": 95, "subsampling": 0},
+    "webp": {"lossless": True},
+    "png": {"optimize": False},
+}
+
+
+def decode_centroids(stored: StoredCodebook, codec: Codec, *, batch: int) -> np.ndarray:
+    """(K, H, W, C) uint8 images of the centroids. Raises RaycondError if the codec gives NaN or infinity."""
+    parts = []
+    for latents in stored.codebook.centroids.split(batch):
+        images = codec.decode(latents)
+        if not torch.isfinite(images).all():
+            raise RaycondError(f"class {stored.class_id}: the codec {codec.name} decoded NaN; try --dtype float32")
+        parts.append((images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+    return np.concatenate(parts)
+
+
+def medoid_images(
+    stored: StoredCodebook, refs: Mapping[str, ImageRef], *, size: int, resize: str, channels: int, max_pixels: int
+) -> np.ndarray:
+    """(K, H, W, C) uint8: the real image nearest to each centroid, decoded as for encoding."""
+    chosen = [refs[i] for i in stored.medoid_ids]
+    return np.stack(
+        [load(r, size=size, resize=resize, channels=channels, max_pixels=max_pixels)[0] for r in chosen]  # type: ignore[arg-type]
+    )
+
+
+def encode_image(image: np.ndarray, image_format: str) -> bytes:
+    """One (H, W, C) uint8 image as png, jpeg (quality 95, full colour) or lossless webp."""
+    buffer = io.BytesIO()
+    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    picture.save(buffer, image_format, **_QUALITY[image_format])
+    return buffer.getvalue()
+
+
+def decode_image(data: bytes, channels: int) -> np.ndarray:
+    """(H, W, C) uint8 of an image that `encode_image` made."""
+    picture = Image.open(io.BytesIO(data)).convert("RGB" if channels == 3 else "L")
+    array = np.asarray(picture)
+    return array if channels == 3 else array[..., None]
+
+
+def pack(images: Sequence[bytes]) -> bytes:
+    """Encoded images of one class in order, as a one-column Parquet file."""
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"image": pa.array(images, pa.binary())}), buffer, compression="none")
+    return buffer.getvalue()
+
+
+def unpack(uri: str) -> list[bytes]:
+    return pq.read_table(io.BytesIO(files.read_bytes(uri))).column("image").to_pylist()

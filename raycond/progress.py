@@ -1,0 +1,67 @@
+"""Progress of a run: one line that is rewritten on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+QUIET_SECONDS = 5.0  # between lines where they cannot be rewritten
+
+
+class Progress:
+    """Counts the units of one stage. Use as a context manager; `step` after each unit, `say` for a line of its own."""
+
+    def __init__(self, stage: str, total: int, unit: str, stream: TextIO | None = None) -> None:
+        self.stage, self.total, self.unit = stage, total, unit
+        self.stream = stream or sys.stderr
+        self.done = 0
+        self.note = ""
+        self.started = self._printed = time.monotonic()
+        self._live = self.stream.isatty()
+
+    def __enter__(self) -> Progress:
+        self._print(force=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._print(force=True)
+        if self._live:
+            self.stream.write("\n")
+            self.stream.flush()
+
+    def step(self, count: int = 1, note: str = "") -> None:
+        self.done += count
+        self.note = note or self.note
+        self._print()
+
+    def say(self, text: str) -> None:
+        if self._live:
+            self.stream.write("\r\x1b[K")
+        print(text, file=self.stream, flush=True)
+        self._print(force=self._live)
+
+    def _print(self, force: bool = False) -> None:
+        now = time.monotonic()
+        if not force and now - self._printed < (0.1 if self._live else QUIET_SECONDS):
+            return
+        self._printed = now
+        passed = now - self.started
+        left = ""
+        if 0 < self.done < self.total:
+            left = f", {clock(passed / self.done * (self.total - self.done))} left"
+        note = f"  {self.note}" if self.note else ""
+        line = f"{self.stage:<10} {self.done}/{self.total} {self.unit}  {clock(passed)}{left}{note}"
+        self.stream.write(f"\r\x1b[K{line}" if self._live else line + "\n")
+        self.stream.flush()
+
+
+def clock(seconds: float) -> str:
+    """1.5 s, 2 min 5 s, 3 h 20 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"

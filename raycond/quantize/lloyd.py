@@ -1,0 +1,179 @@
+"""Exact Lloyd k-means with k-means++ and restarts, in the form that is cheapest for the shape.
+
+A class has hundreds to a few thousand images (n) of many thousand latent numbers (d). While n < d everything runs on
+the n×n Gram matrix: one product of n²·d multiply-adds serves every IPC, restart and seeding step, and an iteration
+costs n²·K instead of n·d·K. Otherwise the latents themselves are used. Lloyd stalls early when n/K is small, so the
+best restart is polished by Hartigan's exchanges of single points, whose optima are a subset of Lloyd's: the cells
+remain Voronoi cells (Telgarsky and Vattani, AISTATS 2010).
+
+Everything is batched over B classes of equal size, which is what fills a GPU; on a CPU B = 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from raycond.quantize.codebook import fill_empty
+
+CANDIDATES = 5  # per k-means++ step; one fixed number, so that the seeds of K are a prefix of those of K + 1
+EXCHANGE_GAIN = 1e-6  # an exchange must save this share of the mean squared norm: above float32 noise
+MAX_SWEEPS = 1000
+
+
+def lloyd(
+    points: Tensor, counts: Sequence[int], *, seeds: Sequence[int], restarts: int = 5, iterations: int = 100
+) -> dict[int, Tensor]:
+    """Centroids of B classes at every K in `counts`: {K: (B, K, d) float32}.
+
+    points: (B, n, d) float32 on any device. seeds: one number per class; the same number gives the same centroids
+    whatever the other classes and counts are. Raises ValueError if a K exceeds n.
+    """
+    B, n, _ = points.shape
+    if max(counts) > n:
+        raise ValueError(f"{max(counts)} centroids asked of {n} points")
+    space = _Space(points)
+    start = _plus_plus(space, max(counts), restarts, seeds)
+    found = {}
+    for K in counts:
+        labels, cost = _iterate(space, start[:, :, :K], iterations)
+        lane = torch.arange(B, device=points.device)
+        found[K] = _centroids(points, _exchange(space, labels[lane, cost.argmin(1)], K), K)
+    return found
+
+
+class _Space:
+    """B sets of n points, seen through inner products: all that k-means needs."""
+
+    def __init__(self, points: Tensor) -> None:
+        # centred per class: norms shrink to the spread, and float32 differences keep their digits
+        self.points = points - points.mean(1, keepdim=True)
+        self.B, self.n, d = points.shape
+        self.gram = self.points @ self.points.mT if self.n < d else None
+        if self.gram is not None:
+            self.norms = self.gram.diagonal(dim1=1, dim2=2).clone()
+        else:
+            self.norms = self.points.square().sum(2)
+
+    def to_points(self, rows: Tensor) -> Tensor:
+        """Squared distances (B, m, n) of the points `rows` (B, m) to all points of their class."""
+        lane = torch.arange(self.B, device=rows.device)[:, None]
+        if self.gram is not None:
+            products = self.gram[lane, rows]
+        else:
+            products = self.points[lane, rows] @ self.points.mT
+        square = self.norms.gather(1, rows)[:, :, None] + self.norms[:, None]
+        return (square - 2 * products).clamp_(min=0)
+
+    def to_means(self, labels: Tensor, K: int) -> Tensor:
+        """Squared distances (B, R, n, K) of all points to the means of the cells of `labels` (B, R, n)."""
+        B, R, n = labels.shape
+        share = torch.zeros(B, n, R * K, device=labels.device, dtype=self.points.dtype)
+        flat = (labels + torch.arange(R, device=labels.device)[:, None] * K).mT  # (B, n, R)
+        sizes = torch.zeros(B, R * K, device=labels.device, dtype=share.dtype)
+        sizes.scatter_add_(1, flat.reshape(B, -1), torch.ones_like(sizes[:, :1]).expand(B, n * R))
+        share.scatter_(2, flat, 1 / sizes.gather(1, flat.reshape(B, -1)).view(B, n, R))
+        if self.gram is not None:
+            cross = self.gram @ share
+            square = (share * cross).sum(1)
+        else:
+            means = share.mT @ self.points
+            cross = self.points @ means.mT
+            square = means.square().sum(2)
+        distance = cross.mul_(-2).add_(square[:, None]).add_(self.norms[:, :, None])
+        return distance.view(B, n, R, K).transpose(1, 2)
+
+
+def _plus_plus(space: _Space, count: int, restarts: int, seeds: Sequence[int]) -> Tensor:
+    """Greedy k-means++ (Arthur and Vassilvitskii, SODA 2007): (B, restarts, count) positions of points."""
+    B, n, R = space.B, space.n, restarts
+    device = space.points.device
+    # drawn on the CPU, per class and step by step: independent of device, other classes and `count`
+    streams = [torch.Generator().manual_seed(seed) for seed in seeds]
+    chosen = torch.empty(B, R, count, dtype=torch.long, device=device)
+    chosen[:, :, 0] = torch.stack([torch.randint(n, (R,), generator=s) for s in streams]).to(device)
+    nearest = space.to_points(chosen[:, :, 0])
+    for step in range(1, count):
+        draws = [torch.rand(R, CANDIDATES, generator=s, dtype=torch.float64) for s in streams]
+        mass = nearest.double().cumsum(2)
+        draw = torch.stack(draws).to(device) * mass[:, :, -1:]
+        candidates = torch.searchsorted(mass, draw).clamp_(max=n - 1)
+        trial = space.to_points(candidates.view(B, -1)).view(B, R, CANDIDATES, n)
+        trial = torch.minimum(trial, nearest[:, :, None])
+        best = trial.sum(3).argmin(2, keepdim=True)  # (B, R, 1)
+        chosen[:, :, step] = candidates.gather(2, best)[:, :, 0]
+        nearest = trial.gather(2, best[..., None].expand(B, R, 1, n))[:, :, 0]
+    return chosen
+
+
+def _iterate(space: _Space, start: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """Lloyd from seed points (B, R, K) to a fixed point: labels (B, R, n) and cost (B, R)."""
+    B, R, K = start.shape
+    distance = space.to_points(start.reshape(B, -1)).view(B, R, K, space.n).mT
+    labels = torch.full((B, R, space.n), -1, device=start.device)
+    for _ in range(iterations):
+        nearest, new = distance.min(3)
+        new = _without_empty(new, nearest, K)
+        if torch.equal(new, labels):
+            break
+        labels = new
+        distance = space.to_means(labels, K)
+    return labels, distance.gather(3, labels[..., None]).sum((2, 3))
+
+
+def _without_empty(labels: Tensor, distance: Tensor, K: int) -> Tensor:
+    seen = torch.zeros(*labels.shape[:2], K, dtype=torch.bool, device=labels.device)
+    seen.scatter_(2, labels, torch.ones_like(labels, dtype=torch.bool))
+    for b, r in (~seen.all(2)).nonzero().tolist():
+        labels[b, r] = fill_empty(labels[b, r], distance[b, r], K)
+    return labels
+
+
+def _exchange(space: _Space, labels: Tensor, K: int) -> Tensor:
+    """Hartigan's exchanges until none helps: labels (B, n) to labels (B, n).
+
+    Moving x from cell a to cell b saves n_a/(n_a−1)·|x−c_a|² − n_b/(n_b+1)·|x−c_b|². Each sweep measures all moves
+    at once and makes the best ones in which no cell takes part twice, so that the savings add up exactly.
+    """
+    labels = labels.clone()
+    least = EXCHANGE_GAIN * space.norms.mean(1, keepdim=True)
+    for _ in range(MAX_SWEEPS if K > 1 else 0):
+        distance = space.to_means(labels[:, None], K)[:, 0]  # (B, n, K)
+        sizes = torch.zeros(space.B, K, device=labels.device)
+        sizes.scatter_add_(1, labels, torch.ones_like(labels, dtype=sizes.dtype))
+        own = labels[:, :, None]
+        mine = sizes.gather(1, labels)
+        leave = distance.gather(2, own)[:, :, 0] * mine / (mine - 1).clamp(min=1)
+        leave[mine == 1] = 0  # the last point of a cell stays
+        join = (distance * (sizes / (sizes + 1))[:, None]).scatter_(2, own, torch.inf)
+        price, target = join.min(2)
+        saving = leave - price
+        saving[saving <= least] = 0
+        if not bool((saving > 0).any()):
+            break
+        _move(labels, saving.cpu(), target.cpu())
+    return labels
+
+
+def _move(labels: Tensor, saving: Tensor, target: Tensor) -> None:
+    for b in range(labels.shape[0]):
+        useful = int((saving[b] > 0).sum())
+        order = saving[b].argsort(descending=True, stable=True)[:useful].tolist()
+        source, goal = labels[b].tolist(), target[b].tolist()
+        taken: set[int] = set()
+        for i in order:
+            if source[i] not in taken and goal[i] not in taken:
+                taken.update((source[i], goal[i]))
+                labels[b, i] = goal[i]
+
+
+def _centroids(points: Tensor, labels: Tensor, K: int) -> Tensor:
+    """Means of the cells (B, K, d), summed in float64 in image order: they depend on the labels alone."""
+    B, _, d = points.shape
+    sums = torch.zeros(B, K, d, dtype=torch.float64, device=points.device)
+    for b in range(B):
+        sums[b].index_add_(0, labels[b], points[b].double())
+        sums[b] /= torch.bincount(labels[b], minlength=K)[:, None]
+    return sums.float()

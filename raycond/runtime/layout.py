@@ -1,0 +1,53 @@
+"""Where everything of a run lies in its folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raycond import files
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names inside a run folder. `work/` holds what resuming needs and may be deleted after the run."""
+
+    out: str
+
+    @property
+    def config(self) -> str:
+        return files.join(self.out, "config.json")
+
+    @property
+    def index(self) -> str:
+        return files.join(self.out, "work", "index")
+
+    @property
+    def condensed(self) -> str:
+        return files.join(self.out, "set")
+
+    @property
+    def quarantine(self) -> str:
+        return files.join(self.out, "quarantine.parquet")
+
+    @property
+    def results(self) -> str:
+        return files.join(self.out, "results.csv")
+
+    @property
+    def report(self) -> str:
+        return files.join(self.out, "report.html")
+
+    def codec(self, digest: str) -> str:
+        return files.join(self.out, "work", "codec", digest[:16])
+
+    def codebook(self, ipc: int, label: int) -> str:
+        return files.join(self.out, "work", "codebooks", f"ipc{ipc}", f"{label:05d}.safetensors")
+
+    def images(self, generator: str, ipc: int, label: int) -> str:
+        return files.join(self.out, "work", "images", generator, f"ipc{ipc}", f"{label:05d}.parquet")
+
+    def pixels(self, split: str) -> str:
+        return files.join(self.out, "work", "pixels", f"{split}.npz")
+
+    def cell(self, name: str) -> str:
+        return files.join(self.out, "work", "cells", name)

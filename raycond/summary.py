@@ -1,0 +1,134 @@
+"""What a run made, and how it is told: the text at its end and the report."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any
+
+from raycond import __version__
+from raycond.config import QuantizeConfig
+from raycond.data.quarantine import BadRecord
+from raycond.data.sources import Source
+from raycond.evaluate import table
+from raycond.generate.images import unpack
+from raycond.progress import clock
+from raycond.quantize import store
+from raycond.quantize.study import mean_rows
+from raycond.report import Picture, Quarantine, Report, Size
+from raycond.runtime.layout import Layout
+from raycond.runtime.stages import Facts
+
+GALLERY_CLASSES = 20  # as many as a report shows
+
+
+@dataclass
+class QuantizeRun:
+    """What a run made. failures: one line for each thing that was asked for and not made."""
+
+    layout: Layout
+    source: Source
+    val: Source | None
+    manifest: dict[str, Any] = field(default_factory=dict)
+    codebooks: Facts = field(default_factory=dict)
+    rows: list[table.Row] = field(default_factory=list)
+    bad: list[BadRecord] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    computed: dict[str, int] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
+
+    def images(self, ipc: int) -> int:
+        """Source images that the codebooks of one IPC stand for."""
+        return sum(facts["images"] for (_, k), facts in self.codebooks.items() if k == ipc)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[stage] = time.perf_counter() - started
+
+
+def summary(run: QuantizeRun) -> str:
+    """What a person wants to read at the end: accuracies, what was left out, what failed, where things are."""
+    lines = [""]
+    if run.rows:
+        lines += [table.text(run.rows), ""]
+    lines.append("time      " + ", ".join(f"{stage} {clock(s)}" for stage, s in run.seconds.items()))
+    if run.bad:
+        lines.append(f"bad       {len(run.bad)} images left out: {run.layout.quarantine}")
+    if run.manifest:
+        lines += [f"set       {run.layout.condensed}", f"report    {run.layout.report}"]
+    if run.rows:
+        lines.append(f"results   {run.layout.results}")
+    if run.failures:
+        lines += ["", f"NOT MADE: {len(run.failures)} failed; the same command tries them again", *run.failures]
+    return "\n".join(lines)
+
+
+def build_report(config: QuantizeConfig, run: QuantizeRun) -> Report:
+    """The report of a run whose condensed set is written."""
+    classes = run.source.classes
+    storage = run.manifest["storage_bytes"]
+    w2 = w2_tables(run, config.ipc)
+    missing = {}
+    if not run.rows:
+        missing["accuracy"] = "no student was trained" if config.evaluate else "evaluation was switched off"
+    if not w2:
+        missing["w2"] = "no class was measured (--w2-classes)"
+    ipcs, labels = sorted(config.ipc), range(len(classes))
+    method = run.manifest["method"]
+    return Report(
+        title=f"{config.name}, condensed",
+        subtitle=f"{method}, {config.quantizer}, images by {config.generator}, weights {config.weights}",
+        classes=classes,
+        config=config.to_dict(),
+        galleries={ipc: _gallery(config, run, ipc) for ipc in sorted(config.ipc)},
+        distortion={
+            ipc: [run.codebooks[label, ipc]["distortion"] for label in range(len(classes))]
+            for ipc in sorted(config.ipc)
+        },
+        accuracy=run.rows,
+        w2=w2,
+        sizes=[
+            Size("images", storage["images"], config.image_format),
+            Size("weights", storage["weights"], "float32"),
+            Size("labels", storage["labels"], "hard, int64, zstd"),
+            Size("label generator", storage["label_generator"], "none: hard labels"),
+            Size("latents", storage["latents"], "float32, for other generators"),
+        ],
+        quarantine=Quarantine(run.bad, len(run.bad) + run.images(config.ipc[0])),
+        environment=_environment(run),
+        missing=missing,
+    )
+
+
+def _gallery(config: QuantizeConfig, run: QuantizeRun, ipc: int) -> dict[str, list[Picture]]:
+    gallery = {}
+    for label, class_id in enumerate(run.source.classes.ids[:GALLERY_CLASSES]):
+        book = store.read(run.layout.codebook(ipc, label)).codebook
+        images = unpack(run.layout.images(config.generator, ipc, label))
+        weights = book.weights(config.weights).tolist()
+        gallery[class_id] = [Picture(*row) for row in zip(images, weights, book.counts.tolist(), strict=True)]
+    return gallery
+
+
+def _environment(run: QuantizeRun) -> dict[str, str]:
+    versions = {name: metadata.version(name) for name in ("torch", "ray", "diffusers", "scikit-learn")}
+    where = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in run.machine.items()}
+    times = {f"seconds: {stage}": f"{seconds:.1f}" for stage, seconds in run.seconds.items()}
+    return {"raycond": __version__, "python": platform.python_version(), **versions, **where, **times}
+
+
+def w2_tables(run: QuantizeRun, ipcs: tuple[int, ...]) -> list[dict[str, Any]]:
+    """The W2 study averaged over the measured classes: rows with ipc, classes, centroids, weights, w2, ess, change."""
+    rows = []
+    for ipc in sorted(ipcs):
+        studies = [f["w2"] for (_, k), f in sorted(run.codebooks.items()) if k == ipc and f.get("w2")]
+        if studies:
+            rows += [{"ipc": ipc, "classes": len(studies), **row} for row in mean_rows(studies)]
+    return rows

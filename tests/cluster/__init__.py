@@ -1,0 +1,1 @@
+"""`ray up`, `ray submit` and `ray down` for real, on this machine."""

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import dataclasses
+from itertools import chain
+
+import pytest
+import torch
+
+from raycond.errors import RaycondError, UserError
+from raycond.evaluate import LabelledImages, Outcome, preset, train_and_test
+from raycond.evaluate.labelled import class_mean_one, pixel_statistics
+
+STUDENT = "convnet3-w32"
+
+
+def digits() -> tuple[LabelledImages, LabelledImages]:
+    """sklearn's 8x8 digits; every fifth of a class is held out."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    images = torch.from_numpy((data.images * 255 / 16).round().astype("uint8"))[:, None]
+    labels = torch.from_numpy(data.target).long()
+    held_out = torch.zeros(len(labels), dtype=torch.bool)
+    for label in range(10):
+        held_out[(labels == label).nonzero()[::5, 0]] = True
+    return tuple(LabelledImages(images[m], labels[m], 10) for m in (~held_out, held_out))  # type: ignore[return-value]
+
+
+TRAIN, TEST = digits()
+
+
+def subset(ipc: int, weights: torch.Tensor | None = None) -> LabelledImages:
+    index = torch.cat([(TRAIN.labels == label).nonzero()[:ipc, 0] for label in range(10)])
+    return LabelledImages(TRAIN.images[index], TRAIN.labels[index], 10, weights)
+
+
+def run(train: LabelledImages, seed: int = 0, **changes: object) -> Outcome:
+    protocol = preset("quick").override(**changes)
+    return train_and_test(train, TEST, student=STUDENT, protocol=protocol, seed=seed, device="cpu", threads=1)
+
+
+def result(outcome: Outcome) -> Outcome:
+    return dataclasses.replace(outcome, seconds=0.0)
+
+
+def test_quick_learns_digits_and_more_images_help() -> None:
+    full, ten = run(TRAIN), run(subset(10))
+    assert full.top1 > 95
+    assert 80 < ten.top1 < full.top1
+    assert full.steps == ten.steps == preset("quick").steps
+    assert full.curve[-1] == (full.steps, full.top1)
+    assert full.best == max(top1 for _, top1 in full.curve)
+    assert len(full.curve) == preset("quick").checks
+
+
+def test_same_seed_same_bits_whatever_was_drawn_before() -> None:
+    few = {"steps": 20, "checks": 10}
+    first = run(TRAIN, **few)
+    torch.rand(17)
+    assert result(run(TRAIN, **few)) == result(first)
+    assert result(run(TRAIN, seed=1, **few)).curve != first.curve
+
+
+def test_global_state_is_put_back() -> None:
+    torch.manual_seed(5)
+    state, threads = torch.random.get_rng_state(), torch.get_num_threads()
+    run(subset(1), steps=2)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("value", [1.0, 0.3, 7.0])
+def test_equal_weights_are_bit_for_bit_no_weights(value: float) -> None:
+    few = {"steps": 30, "checks": 15}
+    weighted = run(subset(10, torch.full((100,), value)), **few)
+    assert result(weighted) == result(run(subset(10), **few))
+
+
+def test_weight_zero_silences_poisoned_labels() -> None:
+    clean = subset(20)
+
+    def poisoned(by: int, weight: float) -> LabelledImages:
+        labels = torch.cat([clean.labels, (clean.labels + by) % 10])
+        weights = torch.cat([torch.ones(200), torch.full((200,), weight)])
+        return LabelledImages(torch.cat([clean.images, clean.images]), labels, 10, weights)
+
+    silenced = run(poisoned(1, 0.0))
+    assert result(silenced) == result(run(poisoned(2, 0.0)))  # what a silenced label says does not matter
+    heard = run(poisoned(1, 1.0))
+    assert silenced.top1 > heard.top1 + 10
+    assert result(run(poisoned(1, 0.0), weights="none")) == result(heard)
+
+
+def test_only_weights_as_given_feel_the_scale_between_classes() -> None:
+    few = {"steps": 30, "checks": 15, "scale": None}
+    plain = subset(10)
+    per_class = torch.where(plain.labels < 5, 4.0, 1.0)
+    weighted = subset(10, per_class)
+    assert result(run(weighted, **few)) == result(run(plain, **few))
+    assert run(weighted, weights="given", **few).curve != run(plain, **few).curve
+
+
+def test_class_mean_one() -> None:
+    labels = torch.tensor([0, 0, 2, 2, 2])
+    weights = class_mean_one(torch.tensor([1.0, 3.0, 5.0, 5.0, 20.0]), labels)
+    assert torch.allclose(weights, torch.tensor([0.5, 1.5, 0.5, 0.5, 2.0]))
+    with pytest.raises(UserError, match="class 2"):
+        class_mean_one(torch.tensor([1.0, 1, 0, 0, 0]), labels)
+
+
+def test_pixel_statistics_match_torch_and_ignore_chunks() -> None:
+    images = torch.randint(0, 256, (3000, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images[:, 2] = 7
+    mean, std = pixel_statistics(images)
+    values = images.double()
+    assert torch.allclose(mean.double(), values.mean((0, 2, 3)), rtol=1e-6)
+    assert torch.allclose(std.double()[:2], values.std((0, 2, 3), correction=0)[:2], rtol=1e-6)
+    assert float(std[2]) == 1.0
+
+
+def test_epochs_see_every_image_once() -> None:
+    from raycond.evaluate.train import _batches
+
+    def indices(n: int, **budget: int) -> list[list[int]]:
+        protocol = preset("quick").override(batch=4, **budget)
+        generator = torch.Generator().manual_seed(0)
+        return [b.tolist() for b in _batches(n, protocol, protocol.total_steps(n), generator)]
+
+    by_epoch = indices(10, epochs=2)
+    assert [len(b) for b in by_epoch] == [4, 4, 2, 4, 4, 2]
+    assert sorted(chain(*by_epoch[:3])) == sorted(chain(*by_epoch[3:])) == list(range(10))
+    by_step = indices(10, steps=5)
+    assert [len(b) for b in by_step] == [4] * 5
+    assert sorted(chain(*by_step)) == sorted([*range(10), *range(10)])
+    assert [sorted(b) for b in indices(3, steps=4)] == [[0, 1, 2]] * 4
+
+
+def test_sgd_by_epochs_also_learns() -> None:
+    changes = {"optimizer": "sgd", "momentum": 0.9, "lr": 0.1, "epochs": 20, "schedule": "constant"}
+    outcome = run(subset(20), **changes)
+    assert outcome.steps == 20 * 4  # 200 images, batch 64
+    assert outcome.top1 > 70
+
+
+def test_a_diverging_run_is_an_error() -> None:
+    with pytest.raises(RaycondError, match="seed 3: the loss is nan"):
+        run(TRAIN, seed=3, optimizer="sgd", momentum=0.9, lr=1e20, steps=8)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": torch.zeros(2, 1, 8, 8)}, "uint8"),
+        ({"images": torch.zeros(2, 1, 8, 9, dtype=torch.uint8)}, "square"),
+        ({"labels": torch.tensor([0, 3])}, "labels go from 0 to 3"),
+        ({"labels": torch.tensor([0])}, "shape"),
+        ({"weights": torch.tensor([1.0, -1.0])}, "negative"),
+        ({"weights": torch.tensor([1.0, float("nan")])}, "finite"),
+    ],
+)
+def test_parts_that_do_not_fit_are_named(change: dict[str, torch.Tensor], message: str) -> None:
+    parts = {"images": torch.zeros(2, 1, 8, 8, dtype=torch.uint8), "labels": torch.tensor([0, 1])} | change
+    with pytest.raises(UserError, match=message):
+        LabelledImages(classes=3, **parts)
+
+
+def test_sets_must_fit_each_other() -> None:
+    tall = LabelledImages(torch.zeros(10, 1, 9, 9, dtype=torch.uint8), torch.arange(10), 10)
+    with pytest.raises(UserError, match=r"1x9x9.*1x8x8"):
+        run(tall)
+    eleven = dataclasses.replace(subset(1), classes=11)
+    with pytest.raises(UserError, match="11 classes"):
+        run(eleven)
