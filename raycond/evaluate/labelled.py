@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from raycond.errors import UserError
@@ -43,6 +44,16 @@ class LabelledImages:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def at_most(self, side: int | None) -> LabelledImages:
+        """The same set with images of at most `side` pixels, averaged over areas; itself if they already are."""
+        if side is None or self.images.shape[-1] <= side:
+            return self
+        parts = [
+            F.interpolate(part.float(), (side, side), mode="area").round().to(torch.uint8)
+            for part in self.images.split(256)
+        ]
+        return replace(self, images=torch.cat(parts))
 
 
 def pixel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:

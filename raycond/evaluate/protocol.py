@@ -31,6 +31,7 @@ class Protocol:
     shift: float = 0.0  # share of a side an image moves at most; 0: off
     scale: tuple[float, float] | None = None  # area of the random resized crop; None: off
     flip: bool = False
+    max_size: int | None = None  # larger images, of training and test, are averaged down to this side; None: never
     loss: Literal["cross-entropy"] = "cross-entropy"
     # class-mean-one: mean of w·loss with w scaled to mean 1 in each class; given: w as stored; none: w = 1
     weights: Literal["class-mean-one", "given", "none"] = "class-mean-one"
@@ -42,7 +43,7 @@ class Protocol:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
             raise self._wrong("steps or epochs", "exactly one of the two must be set")
-        for field in ("steps", "epochs", "batch", "checks"):
+        for field in ("steps", "epochs", "batch", "checks", "max_size"):
             value = getattr(self, field)
             if value is not None and value < 1:
                 raise self._wrong(field, f"must be at least 1, not {value}")

@@ -49,6 +49,7 @@ def train_and_test(
     UserError for sets that do not fit together and RaycondError where the loss stops being finite.
     """
     _require_fit(train, test)
+    train, test = train.at_most(protocol.max_size), test.at_most(protocol.max_size)
     device = torch.device(device)
     gpus = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(gpus), _threads(threads), _deterministic():

@@ -15,7 +15,7 @@ from PIL import Image
 from raycond import files
 from raycond.data.images import load
 from raycond.data.refs import ImageRef
-from raycond.errors import RaycondError
+from raycond.errors import BadImage, RaycondError
 from raycond.latents.codec import Codec
 from raycond.quantize.store import StoredCodebook
 
@@ -28,11 +28,11 @@ _QUALITY: dict[str, dict[str, Any]] = {
 
 
 def decode_centroids(stored: StoredCodebook, codec: Codec, *, batch: int) -> np.ndarray:
-    """(K, H, W, C) uint8 images of the centroids. Raises RaycondError if the codec gives NaN or infinity."""
+    """(K, H, W, C) uint8 images of the centroids. Raises RaycondError if the codec gives NaN."""
     parts = []
     for latents in stored.codebook.centroids.split(batch):
         images = codec.decode(latents)
-        if not torch.isfinite(images).all():
+        if images.isnan().any():
             raise RaycondError(f"class {stored.class_id}: the codec {codec.name} decoded NaN; try --dtype float32")
         parts.append((images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
     return np.concatenate(parts)
@@ -41,11 +41,18 @@ def decode_centroids(stored: StoredCodebook, codec: Codec, *, batch: int) -> np.
 def medoid_images(
     stored: StoredCodebook, refs: Mapping[str, ImageRef], *, size: int, resize: str, channels: int, max_pixels: int
 ) -> np.ndarray:
-    """(K, H, W, C) uint8: the real image nearest to each centroid, decoded as for encoding."""
-    chosen = [refs[i] for i in stored.medoid_ids]
-    return np.stack(
-        [load(r, size=size, resize=resize, channels=channels, max_pixels=max_pixels)[0] for r in chosen]  # type: ignore[arg-type]
-    )
+    """(K, H, W, C) uint8: the real image nearest to each centroid, decoded as for encoding.
+
+    Raises RaycondError, naming the image, if it cannot be read any more.
+    """
+    chosen = []
+    for ref in (refs[i] for i in stored.medoid_ids):
+        try:
+            image, _ = load(ref, size=size, resize=resize, channels=channels, max_pixels=max_pixels)  # type: ignore[arg-type]
+        except BadImage as error:
+            raise RaycondError(f"class {stored.class_id}: {ref.uri}, {ref.id}: {error.reason}") from error
+        chosen.append(image)
+    return np.stack(chosen)
 
 
 def encode_image(image: np.ndarray, image_format: str) -> bytes:

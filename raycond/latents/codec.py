@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from raycond.errors import UserError
 
 KINDS = {
-    "kl": "diffusers AutoencoderKL from a hub name or a local folder (kl:stabilityai/sd-vae-ft-mse)",
-    "tiny": "diffusers AutoencoderTiny from a hub name or a local folder (tiny:madebyollin/taesd)",
+    "kl": "diffusers AutoencoderKL from a hub name or a folder (kl:stabilityai/sd-vae-ft-mse)",
+    "tiny": "diffusers AutoencoderTiny from a hub name or a folder (tiny:madebyollin/taesd)",
     "taef2": "TAEF2 from the folder with taef2_encoder.pth and taef2_decoder.pth (taef2:FOLDER)",
     "pixels": "the pixels themselves; optional number of channels (pixels:1)",
     "train": "train the small autoencoder that the preset describes, then use it",
@@ -59,7 +59,7 @@ class Codec(ABC):
     def decode(self, latents: Tensor) -> Tensor:
         """Latents → images (N, C, H, W) float32 in [0, 1]."""
         z = latents.to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
-        return self._decode(z).float().clamp_(0, 1)
+        return self._decode(z).float().clamp(0, 1)
 
     @abstractmethod
     def _encode(self, images: Tensor, noise: Sequence[int] | None) -> Tensor: ...

@@ -1,14 +1,16 @@
-"""AutoencoderKL and AutoencoderTiny of diffusers, from a hub name or a local folder."""
+"""AutoencoderKL and AutoencoderTiny of diffusers, from a hub name or a folder."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from raycond import files
 from raycond.errors import UserError
 from raycond.latents.codec import Codec, weights_digest
 
@@ -16,8 +18,8 @@ from raycond.latents.codec import Codec, weights_digest
 class DiffusersVae(Codec):
     """Latents are (posterior − shift) · scale, with the factors of the model's own configuration.
 
-    where: `FOLDER`, `owner/name` or `owner/name@revision`, each with an optional `//subfolder` (`//vae` inside a whole
-    pipeline is found by itself). Safetensors only: nothing is unpickled.
+    where: `FOLDER` (local, or remote such as s3://…), `owner/name` or `owner/name@revision`, each with an optional
+    `//subfolder` (`//vae` inside a whole pipeline is found by itself). Safetensors only: nothing is unpickled.
     """
 
     def __init__(self, kind: str, where: str, device: torch.device, dtype: torch.dtype) -> None:
@@ -40,25 +42,25 @@ class DiffusersVae(Codec):
     def _load(self) -> Any:
         import diffusers
 
-        place, _, subfolder = self.where.partition("//")
-        place, _, revision = place.partition("@")
-        place = os.path.expanduser(place)
         kind = {"kl": diffusers.AutoencoderKL, "tiny": diffusers.AutoencoderTiny}[self.kind]
-        if not subfolder and os.path.isfile(os.path.join(place, "vae", "config.json")):
-            subfolder = "vae"
-        options: dict[str, Any] = {"use_safetensors": True, "torch_dtype": torch.float32}
-        if subfolder:
-            options["subfolder"] = subfolder
-        if revision:
-            options["revision"] = revision
+        place, subfolder, revision = _parse(self.where)
+        options = {"use_safetensors": True, "torch_dtype": torch.float32, "output_loading_info": True}
         try:
-            return kind.from_pretrained(place, **options).eval().requires_grad_(False)
+            with tempfile.TemporaryDirectory(prefix="raycond-") as folder:
+                root = place
+                if not files.is_local(place):
+                    _fetch(files.join(place, subfolder) if subfolder else place, folder)
+                    root, subfolder = folder, None
+                model, found = kind.from_pretrained(root, subfolder=subfolder, revision=revision, **options)
+                if found["missing_keys"]:
+                    raise ValueError(f"its weights are not those of an {kind.__name__}: no {found['missing_keys'][0]}")
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
                 f"--codec {self.name}: cannot load {kind.__name__} from {place or 'nowhere'!r}. Without a network, "
                 f"download the model elsewhere, copy its folder (config.json and *.safetensors) here and give "
                 f"{self.kind}:FOLDER. Cause: {error}"
             ) from error
+        return model.eval().requires_grad_(False)
 
     def _encode(self, images: Tensor, noise: Sequence[int] | None) -> Tensor:
         found = self._model.encode(images * 2 - 1)
@@ -75,6 +77,24 @@ class DiffusersVae(Codec):
 
     def _decode(self, latents: Tensor) -> Tensor:
         return self._model.decode(latents / self.scale + self.shift).sample / 2 + 0.5
+
+
+def _parse(where: str) -> tuple[str, str | None, str | None]:
+    """Place, subfolder and revision; the subfolder is `vae` if that is what the place holds."""
+    scheme, mark, rest = where.rpartition("://")
+    rest, _, subfolder = rest.partition("//")
+    place, revision = os.path.expanduser(f"{scheme}{mark}{rest}"), ""
+    if not mark and not os.path.isdir(place):  # folders may have an @ in their names
+        place, _, revision = place.partition("@")
+    if not subfolder and files.exists(files.join(place, "vae", "config.json")):
+        subfolder = "vae"
+    return place, subfolder or None, revision or None
+
+
+def _fetch(uri: str, folder: str) -> None:
+    for entry in files.listdir(uri):
+        if entry.name.endswith((".json", ".safetensors")):
+            files.write_bytes(files.join(folder, entry.name), files.read_bytes(entry.uri))
 
 
 def _noise(seeds: Sequence[int], like: Tensor) -> Tensor:

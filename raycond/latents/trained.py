@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -31,20 +32,21 @@ def train_autoencoder(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        torch.manual_seed(seed)  # diffusers offers no generator for its initialisation
         depth = len(config.widths)
-        model: Any = AutoencoderKL(
-            in_channels=images.shape[1],
-            out_channels=images.shape[1],
-            down_block_types=("DownEncoderBlock2D",) * depth,
-            up_block_types=("UpDecoderBlock2D",) * depth,
-            block_out_channels=config.widths,
-            layers_per_block=config.layers,
-            latent_channels=config.latent_channels,
-            norm_num_groups=min(8, *config.widths),
-            sample_size=images.shape[-1],
-            mid_block_add_attention=False,
-        )
+        with torch.random.fork_rng(devices=[]):  # diffusers offers no generator for its initialisation
+            torch.random.default_generator.manual_seed(seed)
+            model: Any = AutoencoderKL(
+                in_channels=images.shape[1],
+                out_channels=images.shape[1],
+                down_block_types=("DownEncoderBlock2D",) * depth,
+                up_block_types=("UpDecoderBlock2D",) * depth,
+                block_out_channels=config.widths,
+                layers_per_block=config.layers,
+                latent_channels=config.latent_channels,
+                norm_num_groups=math.gcd(8, *config.widths),
+                sample_size=images.shape[-1],
+                mid_block_add_attention=False,
+            )
         model.to(device)
         _fit(model, images.to(device), config, seed, progress)
         model.eval()

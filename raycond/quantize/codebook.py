@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from raycond.errors import UserError
+from raycond.errors import RaycondError, UserError
 
 WEIGHT_MODES = {"uniform": 0.0, "sqrt": 0.5, "density": 1.0}
 _MARGIN = 1e-4  # relative gap below which float32 cannot be trusted to name the nearest centroid
@@ -96,14 +97,24 @@ def fill_empty(labels: Tensor, distance: Tensor, count: int) -> Tensor:
 def codebook(blocks: Iterable[Tensor], centroids: Tensor, latent_shape: tuple[int, ...]) -> Codebook:
     """The final assignment pass: exact counts, distortion and medoids of given centroids.
 
-    blocks: the class's latents in image order, each (m, d) float32; only one is needed at a time. centroids:
-    (K, d). A centroid that nothing is nearest to (duplicate images) takes over a worst-served point.
+    blocks: the class's latents in image order, each (m, d) float32; only one is needed at a time, and they may be
+    gone through several times. centroids: (K, d). A centroid that nothing is nearest to moves onto a worst-served
+    image. Raises RaycondError if latents or centroids are not finite.
     """
-    parts = [nearest(block, centroids) for block in blocks]
-    labels = torch.cat([p[0] for p in parts])
-    distance = torch.cat([p[1] for p in parts])
     count = centroids.shape[0]
-    labels = fill_empty(labels, distance, count)
+    while True:
+        parts = [nearest(block, centroids) for block in blocks]
+        labels = torch.cat([p[0] for p in parts])
+        distance = torch.cat([p[1] for p in parts])
+        if not math.isfinite(distortion := float(distance.mean())):
+            raise RaycondError("latents are NaN or infinite; try --dtype float32")
+        filled = fill_empty(labels, distance, count)
+        moved = (filled != labels).nonzero().flatten()
+        if len(moved):
+            centroids = centroids.index_copy(0, filled[moved], _rows(blocks, moved))
+        if not distance[moved].any():  # no empty cell, or only repeats of one image are left to fill them
+            break
+    labels = filled
     counts = torch.bincount(labels, minlength=count)
     # smallest distance per cell: sort by distance (stable), the first of each cell wins
     order = distance.argsort(stable=True)
@@ -113,6 +124,15 @@ def codebook(blocks: Iterable[Tensor], centroids: Tensor, latent_shape: tuple[in
     return Codebook(
         centroids[rank].view(count, *latent_shape).float().cpu(),
         counts[rank].cpu(),
-        float(distance.mean()),
+        distortion,
         medoids[rank].cpu(),
     )
+
+
+def _rows(blocks: Iterable[Tensor], positions: Tensor) -> Tensor:
+    """The points at ascending positions."""
+    found, start = [], 0
+    for block in blocks:
+        found.append(block[positions[(positions >= start) & (positions < start + len(block))] - start])
+        start += len(block)
+    return torch.cat(found)

@@ -158,15 +158,17 @@ def _exchange(space: _Space, labels: Tensor, K: int) -> Tensor:
 
 
 def _move(labels: Tensor, saving: Tensor, target: Tensor) -> None:
+    """Make the useful moves of every class in place; decided on the CPU, one copy per class to and from the device."""
     for b in range(labels.shape[0]):
         useful = int((saving[b] > 0).sum())
         order = saving[b].argsort(descending=True, stable=True)[:useful].tolist()
-        source, goal = labels[b].tolist(), target[b].tolist()
+        now, goal = labels[b].tolist(), target[b].tolist()
         taken: set[int] = set()
         for i in order:
-            if source[i] not in taken and goal[i] not in taken:
-                taken.update((source[i], goal[i]))
-                labels[b, i] = goal[i]
+            if now[i] not in taken and goal[i] not in taken:
+                taken.update((now[i], goal[i]))
+                now[i] = goal[i]
+        labels[b] = torch.tensor(now)
 
 
 def _centroids(points: Tensor, labels: Tensor, K: int) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from raycond.errors import UserError
+from raycond.errors import RaycondError, UserError
 from raycond.quantize.clvq import BLOCK, Clvq
 from raycond.quantize.codebook import Codebook, codebook
 from raycond.quantize.faiss import faiss_kmeans
@@ -23,6 +24,12 @@ def require_enough(class_id: str, images: int, counts: Sequence[int]) -> None:
             f"class {class_id}: IPC {max(counts)} asks for more centroids than its {images} usable images; "
             "give a smaller --ipc, or more images"
         )
+
+
+def require_finite(class_id: str, latents: Tensor) -> None:
+    """Raise RaycondError, naming the class, if a latent is NaN or infinite (float16 overflows in some VAEs)."""
+    if not bool(torch.isfinite(latents).all()):
+        raise RaycondError(f"class {class_id}: the codec gave NaN or infinite latents; try --dtype float32")
 
 
 def quantize(points: Tensor, counts: Sequence[int], *, kind: str, seed: int, restarts: int) -> list[Codebook]:
@@ -80,12 +87,13 @@ class StreamQuantizer:
         self._file.write(flat.cpu().numpy().tobytes())
         self.rows += len(flat)
 
-    def blocks(self) -> Iterator[Tensor]:
-        width = int(torch.tensor(self.latent).prod())
+    def __iter__(self) -> Iterator[Tensor]:
+        """The latents again, in blocks (m, d), from the file."""
+        width = math.prod(self.latent)
         with open(self.spill, "rb") as file:
             while data := file.read(4 * width * BLOCK):
                 yield torch.frombuffer(bytearray(data), dtype=torch.float32).view(-1, width)
 
     def codebooks(self) -> list[Codebook]:
         self._file.close()
-        return [codebook(self.blocks(), m.centroids().cpu(), self.latent) for m in self.models]
+        return [codebook(self, m.centroids().cpu(), self.latent) for m in self.models]

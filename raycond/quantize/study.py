@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raycond.quantize.codebook import codebook, effective_size
+from raycond.quantize.codebook import effective_size, nearest
 
 
 def d4m_centroids(points: Tensor, count: int, *, expand: int = 1) -> Tensor:
@@ -31,9 +31,7 @@ def d4m_centroids(points: Tensor, count: int, *, expand: int = 1) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # repeated points make sklearn warn, not fail
         for start in range(0, len(data), batch):
-            part = data[start : start + batch]
-            if start == 0 or len(part):
-                model.partial_fit(part)
+            model.partial_fit(data[start : start + batch])
     return torch.from_numpy(model.cluster_centers_).float().to(points.device)
 
 
@@ -61,10 +59,10 @@ def w2_study(points: Tensor, centroids: Tensor) -> list[dict[str, Any]]:
     """
     rows = []
     for name, c in (("d4m", d4m_centroids(points, len(centroids))), ("ours", centroids)):
-        book = codebook([points], c, (points.shape[1],))
+        labels, distance = nearest(points, c)
+        share = effective_size(torch.bincount(labels)) / len(c)
         rows.append(_row(name, "uniform", w2_uniform(points, c), 1.0))
-        share = effective_size(book.counts) / len(book)
-        rows.append(_row(name, "voronoi", book.distortion**0.5, share))
+        rows.append(_row(name, "voronoi", float(distance.mean()) ** 0.5, share))
     return rows
 
 

@@ -13,11 +13,14 @@ from raycond.evaluate.table import Row
 
 @dataclass(frozen=True)
 class Picture:
-    """One condensed image: encoded PNG, its weight (mean 1 in its class) and how many real images it stands for."""
+    """One condensed image: encoded (PNG, JPEG or WebP), its weight (mean 1 in its class), the number of real images it
+    stands for, and the nearest of them where that is another picture.
+    """
 
-    png: bytes
+    image: bytes
     weight: float
     count: int
+    nearest: bytes | None = None
 
 
 @dataclass(frozen=True)

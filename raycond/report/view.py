@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MOST_CLASSES, MOST_IMAGES, MOST_EXAMPLES = 20, 10, 3
 LARGE = 192  # pixels; larger pictures go into the page as thumbnails of this side
-SHOWN = 64  # pixels on the page
+SHOWN = 64  # pixels; smaller pictures are enlarged by a whole factor up to this side
 
 _CENTROIDS = {"d4m": "D4M centroids", "ours": "our centroids"}
 _WEIGHTS = {"uniform": "uniform weights", "voronoi": "Voronoi weights"}
@@ -149,7 +149,7 @@ def _signed(value: float, unit: str = "") -> str:
 def _gallery(report: Report, ipc: int) -> dict[str, Any]:
     by_class = report.galleries[ipc]
     shown = [k for k, class_id in enumerate(report.classes.ids) if by_class.get(class_id)]
-    blocks = []
+    blocks: list[dict[str, Any]] = []
     top = max((p.weight for pictures in by_class.values() for p in pictures), default=0.0) or 1.0
     for k in shown[:MOST_CLASSES]:
         pictures = sorted(by_class[report.classes.ids[k]], key=lambda p: -p.weight)
@@ -162,7 +162,8 @@ def _gallery(report: Report, ipc: int) -> dict[str, Any]:
             }
         )
     most = max((len(v) for v in by_class.values()), default=0)
-    return {"ipc": ipc, "blocks": blocks, "shown": _left_out(len(shown), most)}
+    nearest = any(p["nearest"] for block in blocks for p in block["pictures"])
+    return {"ipc": ipc, "blocks": blocks, "shown": _left_out(len(shown), most), "nearest": nearest}
 
 
 def _left_out(classes: int, images: int) -> str:
@@ -175,13 +176,11 @@ def _left_out(classes: int, images: int) -> str:
 
 
 def _picture(picture: Picture, top: float) -> dict[str, Any]:
-    side = int.from_bytes(picture.png[16:20], "big")  # the width, at its fixed place in every PNG
-    mime, data = "image/png", picture.png
-    if side > LARGE:
-        mime, data = "image/jpeg", _thumbnail(picture.png)
+    uri, side = _embedded(picture.image)
     small = side < SHOWN
     return {
-        "uri": f"data:{mime};base64,{base64.b64encode(data).decode()}",
+        "uri": uri,
+        "nearest": _embedded(picture.nearest)[0] if picture.nearest is not None else "",
         "side": side * max(1, SHOWN // max(side, 1)) if small else round(SHOWN * 1.5),
         "crisp": small,
         "weight": f"{picture.weight:.2f}",
@@ -190,14 +189,19 @@ def _picture(picture: Picture, top: float) -> dict[str, Any]:
     }
 
 
-def _thumbnail(png: bytes) -> bytes:
+def _embedded(encoded: bytes) -> tuple[str, int]:
+    """A data URI and the picture's true side: small pictures as they are, for they are enlarged crisply."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(png)) as image:
-        small = image.convert("RGB").resize((LARGE, LARGE), Image.Resampling.LANCZOS)
-    out = io.BytesIO()
-    small.save(out, "JPEG", quality=88)
-    return out.getvalue()
+    with Image.open(io.BytesIO(encoded)) as image:
+        side, mime = image.width, Image.MIME[image.format or "PNG"]
+        if side >= SHOWN:
+            if side > LARGE:
+                image.thumbnail((LARGE, LARGE), Image.Resampling.LANCZOS)
+            out = io.BytesIO()
+            image.convert("RGB").save(out, "JPEG", quality=88)
+            mime, encoded = "image/jpeg", out.getvalue()
+    return f"data:{mime};base64,{base64.b64encode(encoded).decode()}", side
 
 
 def _w2(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -34,7 +34,8 @@ class CondensedSet(Dataset[tuple[Any, int, float]]):
         self.path, self.manifest, self.ipc, self.transform = path, manifest, ipc, transform
         tables = [pq.read_table(io.BytesIO(files.read_bytes(files.join(path, n)))) for n in manifest.data_files(ipc)]
         table = pa.concat_tables(tables)
-        self.images: list[bytes] = table.column("image").combine_chunks().field("bytes").to_pylist()
+        # chunk by chunk: one Arrow array holds at most 2 GB of bytes
+        self.images: list[bytes] = [b for c in table.column("image").chunks for b in c.field("bytes").to_pylist()]
         self.labels = torch.from_numpy(table.column("label").to_numpy().copy())
         self.counts = torch.from_numpy(table.column("count").to_numpy().copy())
         self.weights = torch.from_numpy(table.column("weight").to_numpy().copy())
@@ -51,7 +52,8 @@ class CondensedSet(Dataset[tuple[Any, int, float]]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Any, int, float]:
-        picture = Image.open(io.BytesIO(self.images[index]))
+        mode = "L" if self.manifest.content["channels"] == 1 else "RGB"  # WebP stores grey as colour
+        picture = Image.open(io.BytesIO(self.images[index])).convert(mode)
         image: Any
         if self.transform is not None:
             image = self.transform(picture)

@@ -205,3 +205,17 @@ def test_quarantine_counts_by_reason_with_first_examples() -> None:
     assert "9 of 900 images (1.0 %)" in text
     assert re.search(r"empty ?6 ?/x/1.jpg ?/x/2.jpg ?/x/4.jpg ?truncated ?3", text)
     assert "/x/5.jpg" not in text
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_pictures_of_every_stored_format_and_their_nearest_real_image(kind: str) -> None:
+    out = io.BytesIO()
+    Image.new("L", (32, 32), 90).save(out, kind)
+    near = png(32, 7)
+    base = report()
+    pictures = {"n0000": [Picture(out.getvalue(), 1.0, 5, near)]}
+    page = render(replace(base, galleries={4: pictures}))
+    assert f"data:image/{kind.lower()};base64,{base64.b64encode(out.getvalue()).decode()}" in page
+    assert base64.b64encode(near).decode() in page
+    assert "the real image nearest to its latent" in page
+    assert "the real image nearest to its latent" not in HTML

@@ -1,0 +1,15 @@
+"""All benchmarks, one after another: `make bench`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import memory, quantizer, throughput
+
+if __name__ == "__main__":
+    for benchmark in (quantizer, throughput, memory):
+        print(f"\n## {benchmark.__name__}\n", flush=True)
+        benchmark.main()

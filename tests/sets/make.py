@@ -1,0 +1,69 @@
+"""Small condensed sets made from random codebooks, through the real writer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from raycond.data.classes import Classes
+from raycond.generate.images import encode_image
+from raycond.quantize.codebook import Codebook
+from raycond.sets.writer import ClassPart, SetWriter
+
+CLASSES = Classes(("n01", "n02", "n03"), ("tench", "English springer", "crête"))
+LATENT = (2, 3, 3)
+
+
+def about(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "toy",
+        "method": "DDOQ",
+        "generator": "vae",
+        "size": 12,
+        "channels": 3,
+        "codec": {"name": "pixels", "sha256": "pixels", "channels": 3},
+        "seed": 0,
+        "config": {},
+        "source": {"uri": "toy", "sha256": "0" * 64, "quarantined": 0},
+        "raycond": "0",
+    } | changes
+
+
+def images(ipc: int, label: int, size: int = 12, channels: int = 3) -> np.ndarray:
+    """(ipc, size, size, channels) uint8, other for every class and IPC; smooth, so that JPEG keeps them."""
+    random = np.random.default_rng(1000 * ipc + label)
+    corners = random.uniform(0, 255, (ipc, 2, 2, channels))
+    t = np.linspace(0, 1, size)
+    mix = np.stack([1 - t, t])
+    return np.einsum("kabc,ay,bx->kyxc", corners, mix, mix).round().astype(np.uint8)
+
+
+def codebook(ipc: int, label: int) -> Codebook:
+    random = torch.Generator().manual_seed(1000 * ipc + label)
+    counts = torch.randint(1, 50, (ipc,), generator=random).sort(descending=True).values
+    return Codebook(torch.randn(ipc, *LATENT, generator=random), counts, 1.5 + label, torch.arange(ipc))
+
+
+def part(ipc: int, label: int, image_format: str = "png", channels: int = 3) -> ClassPart:
+    encoded = [encode_image(image, image_format) for image in images(ipc, label, channels=channels)]
+    return ClassPart(label, encoded, codebook(ipc, label), tuple(f"{label}/{k}.jpg" for k in range(ipc)))
+
+
+def write(
+    folder: object,
+    *,
+    ipcs: Sequence[int] = (1, 4),
+    classes: Classes = CLASSES,
+    weights: str = "sqrt",
+    image_format: str = "png",
+    channels: int = 3,
+    load: Any = None,
+    **changes: Any,
+) -> dict[str, Any]:
+    """Write a set and return its manifest."""
+    load = load or (lambda ipc, label: part(ipc, label, image_format, channels))
+    writer = SetWriter(str(folder), classes, ipcs, weights, image_format, load)
+    return writer.write(about(channels=channels, **changes))
