@@ -55,12 +55,13 @@ def latents(label: int, size: int, *, flip: bool = False) -> Tensor:
 
 
 def side_by_side(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each function; they take turns, so that a drifting machine hits all alike."""
+    """Median seconds of each function; they take turns in changing order, so that a drifting machine hits all alike."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(repeats + 1):
-        for name, run in runs.items():
+        names = list(runs)
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
             started = time.perf_counter()
-            run()
+            runs[name]()
             if turn:  # the first turn warms up
                 taken[name].append(time.perf_counter() - started)
     return {name: statistics.median(seconds) for name, seconds in taken.items()}

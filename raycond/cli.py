@@ -6,15 +6,22 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from raycond import __version__
 from raycond.errors import RaycondError
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line: a usage of fifty options before it would hide it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"raycond: {message.removeprefix('argument ')}; {self.prog} --help lists the options\n")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0 only if everything asked for was made."""
-    parser = argparse.ArgumentParser("raycond", description=sys.modules["raycond"].__doc__)
+    parser = Parser("raycond", description=sys.modules["raycond"].__doc__)
     parser.add_argument("--version", action="version", version=f"raycond {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     quantize_options(commands.add_parser("quantize", help="condense an image set (DDOQ, D4M)"))
@@ -26,16 +33,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def guarded(command: str, options: dict[str, Any]) -> int:
     """Carry out a command; errors that raycond raises on purpose become one message and exit code 2."""
-    # SIGTERM (a preempted node, `timeout`) must shut Ray down as Ctrl-C does
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    before = signal.signal(signal.SIGTERM, _stop)
     try:
         return _COMMANDS[command](options)
     except RaycondError as error:
         print(f"raycond: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("raycond: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+    except OSError as error:  # a full disk, a folder that may not be written, a lost connection
+        print(f"raycond: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as stop:
+        print("\nraycond: stopped; the same command goes on from here", file=sys.stderr)
+        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(number: int, _frame: object) -> None:
+    """SIGTERM (a preempted node, `timeout`) must shut Ray down as Ctrl-C does."""
+    raise KeyboardInterrupt(number)
 
 
 def quantize_options(parser: argparse.ArgumentParser) -> None:
@@ -58,9 +74,9 @@ def quantize_options(parser: argparse.ArgumentParser) -> None:
     option("--resize", choices=["crop", "squash"], help="shorter side and centre crop (default), or squash")
     option("--ipc", type=int, nargs="+", metavar="N", help="images per class")
     option("--quantizer", choices=["lloyd", "clvq", "faiss"])
-    option("--restarts", type=int, metavar="N", help="of lloyd (default 5)")
+    option("--restarts", type=int, metavar="N", help="of lloyd (default 2)")
     option("--weights", choices=["uniform", "density", "sqrt"], help="of the condensed images (default sqrt)")
-    option("--generator", metavar="KIND", help="images from latents: vae or medoid")
+    option("--generator", metavar="KIND", help="images from latents: vae or medoid (default vae)")
     option("--image-format", choices=["png", "jpeg", "webp"])
     option("--limit", type=int, metavar="N", help="images per class taken from the source")
     option("--classes", type=int, metavar="N", help="only the first N classes")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from importlib import resources
 from typing import Any, Literal
@@ -14,7 +15,8 @@ from pydantic.dataclasses import dataclass
 from raycond import files
 from raycond.errors import UserError
 
-FORMAT = 1  # of the files a run leaves behind; a change makes older work stale
+METHODS: tuple[Any, ...] = ("random", "medoid", "d4m", "ddoq", "full")
+FORMAT = 2  # of the files a run leaves behind; a change makes older work stale
 
 
 @dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
@@ -50,18 +52,18 @@ class QuantizeConfig:
     many classes the W2 table measures. students, seeds, protocol, methods: the evaluation.
     """
 
-    name: str = "imagenet"
+    name: str
     data: str = ""
     val: str | None = None
     out: str = ""
     codec: str = "kl:stabilityai/sd-vae-ft-mse"
     posterior: Literal["mean", "sample"] = "mean"
-    dtype: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     size: int = pydantic.Field(default=256, ge=1)
     resize: Literal["crop", "squash"] = "crop"
     ipc: tuple[int, ...] = (10, 50)
     quantizer: Literal["lloyd", "clvq", "faiss"] = "lloyd"
-    restarts: int = pydantic.Field(default=5, ge=1)
+    restarts: int = pydantic.Field(default=2, ge=1)
     weights: Literal["uniform", "density", "sqrt"] = "sqrt"
     generator: Literal["vae", "medoid"] = "vae"
     image_format: Literal["png", "jpeg", "webp"] = "png"
@@ -85,21 +87,25 @@ class QuantizeConfig:
     protocol: str = "quick"
     students: tuple[str, ...] = ("convnet3-w32",)
     seeds: tuple[int, ...] = (0, 1, 2)
-    methods: tuple[str, ...] = ("random", "medoid", "d4m", "ddoq", "full")
+    methods: tuple[Literal["random", "medoid", "d4m", "ddoq", "full"], ...] = METHODS
     autoencoder: AutoencoderConfig | None = None
 
     def __post_init__(self) -> None:
         if not self.data:
-            raise ValueError("data: give --data URI or a --preset that has one")
-        if not self.ipc or min(self.ipc) < 1 or len(set(self.ipc)) != len(self.ipc):
-            raise ValueError(f"ipc: expected different numbers from 1 up, not {list(self.ipc)}")
-        if self.evaluate and (not self.students or not self.seeds):
-            raise ValueError("students, seeds: at least one of each, or --no-evaluate")
-        unknown = set(self.methods) - {"random", "medoid", "d4m", "ddoq", "full"}
-        if unknown:
-            raise ValueError(f"methods: unknown {', '.join(sorted(unknown))}")
+            raise ValueError("--data: give a URI, or a --preset that has one")
+        for field in ("ipc", "seeds", "students", "methods"):
+            values = getattr(self, field)
+            if not values or len(set(values)) != len(values):
+                raise ValueError(f"--{field}: expected at least one, and none twice, not {_shown(values)}")
+        if min(self.ipc) < 1:
+            raise ValueError(f"--ipc: expected numbers from 1 up, not {_shown(self.ipc)}")
+        if min(self.seeds) < 0:
+            raise ValueError(f"--seeds: expected numbers from 0 up, not {_shown(self.seeds)}")
+        gpus = self.gpus_per_actor
+        if gpus != -1 and not (0 <= gpus <= 1 or (gpus > 1 and gpus == int(gpus))):
+            raise ValueError(f"--gpus-per-actor: expected a fraction from 0 to 1 or a whole number, not {gpus:g}")
         if self.codec == "train" and self.autoencoder is None:
-            raise ValueError("codec train: needs an `autoencoder` section (see the digits preset)")
+            raise ValueError("--codec train: needs an `autoencoder` section (see the digits preset)")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-able values, as saved beside every output."""
@@ -128,7 +134,7 @@ def load_config(options: Mapping[str, Any], *, preset: str | None = None, config
     if config is not None:
         try:
             text = files.read_bytes(config).decode()
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"--config {config}: cannot be read: {error}") from error
         merged |= _yaml(text, f"--config {config}")
     merged |= options
@@ -136,7 +142,8 @@ def load_config(options: Mapping[str, Any], *, preset: str | None = None, config
     for key in merged:
         if key not in known_fields:
             raise UserError(f"configuration: unknown field {key!r}; known: {', '.join(sorted(known_fields))}")
-    merged.setdefault("out", files.join("runs", str(merged.get("name") or "run")))
+    merged.setdefault("name", _name_of(str(merged.get("data", ""))))
+    merged.setdefault("out", files.join("runs", str(merged["name"])))
     for key in ("data", "val", "out"):
         if merged.get(key):
             merged[key] = place(str(merged[key]))
@@ -145,8 +152,27 @@ def load_config(options: Mapping[str, Any], *, preset: str | None = None, config
     try:
         return QuantizeConfig(**merged)
     except pydantic.ValidationError as error:
-        lines = [f"{'.'.join(str(p) for p in e['loc']) or 'configuration'}: {e['msg']}" for e in error.errors()]
-        raise UserError("configuration: " + "; ".join(lines).replace("Value error, ", "")) from error
+        raise UserError("; ".join(_problem(e) for e in error.errors())) from error
+
+
+def _problem(error: Any) -> str:
+    """One complaint of pydantic, by the name of the option that it is about."""
+    if not error["loc"]:
+        return str(error["msg"]).removeprefix("Value error, ")
+    name = "--" + str(error["loc"][0]).replace("_", "-")
+    inner = "".join(f", {part}" for part in error["loc"][1:] if isinstance(part, str))
+    return f"{name}{inner}: {error['msg']}, not {error['input']!r}"
+
+
+def _shown(values: Sequence[Any]) -> str:
+    return " ".join(map(str, values)) or "none"
+
+
+def _name_of(data: str) -> str:
+    """A name for what comes from a source: /data/imagenet/train is imagenet."""
+    parts = [part for part in re.split(r"[/:]+", data) if part not in ("", "train", "training")]
+    name = re.sub(r"[^\w.-]+", "-", re.split(r"[{*?\[]", parts[-1])[0]) if parts else ""
+    return re.sub(r"\.(tar|parquet)$", "", name).strip("-.") or "run"
 
 
 def place(uri: str) -> str:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from raycond import __version__, files
 from raycond.config import QuantizeConfig
 from raycond.data import quarantine
 from raycond.data.classes import require_same
-from raycond.data.quarantine import Limit
+from raycond.data.quarantine import BadRecord, Limit
 from raycond.data.sources import Source, open_source
 from raycond.errors import UserError
 from raycond.evaluate import protocol, table
@@ -23,17 +28,11 @@ from raycond.runtime.autoencoder import codec_label, trained_codec
 from raycond.runtime.evaluation import Evaluation, source_digest
 from raycond.runtime.layout import Layout
 from raycond.runtime.local import LocalRunner, Runner
-from raycond.runtime.stages import (
-    StageOutcome,
-    bad_images,
-    check_limit,
-    class_fingerprints,
-    condense_classes,
-)
+from raycond.runtime.stages import class_fingerprints, condense_classes
 from raycond.runtime.units import WorkerSpec, images_fingerprint
 from raycond.sets.manifest import read_manifest
 from raycond.sets.writer import ClassPart, SetWriter
-from raycond.summary import QuantizeRun, build_report
+from raycond.summary import CodecFacts, QuantizeRun, build_report
 
 # what the condensed set depends on; the rest (where, with how many actors, how evaluated) must not change its bytes
 IDENTITY = (
@@ -43,27 +42,71 @@ IDENTITY = (
 )
 
 
-def prepare(config: QuantizeConfig) -> QuantizeRun:
-    """Open and check everything that can be checked before heavy work. Raises UserError, ClassMismatch."""
+def prepare(config: QuantizeConfig, index_dir: str | None = None) -> QuantizeRun:
+    """Open and check everything that can be checked before heavy work. Raises UserError, ClassMismatch.
+
+    index_dir: where sources that need an index find or make it; by default inside the run folder.
+    """
     layout = Layout(config.out)
-    Limit.parse(config.max_bad)
-    options: dict[str, Any] = {"index_dir": layout.index, "max_classes": config.classes}
-    columns: dict[str, Any] = {"image_column": config.image_column, "label_column": config.label_column}
-    source = open_source(config.data, split="train", limit=config.limit, **options, **columns)
+    codec = _check_options(config)
+    options: dict[str, Any] = {
+        "index_dir": index_dir or layout.index,
+        "max_classes": config.classes,
+        "image_column": config.image_column,
+        "label_column": config.label_column,
+    }
+    with _named("--data"):
+        source = open_source(config.data, split="train", limit=config.limit, **options)
+    if config.classes and len(source.classes) < config.classes:
+        raise UserError(f"--classes {config.classes}: {config.data} has only {len(source.classes)}")
     val = None
     if config.evaluate:
-        protocol.preset(config.protocol)
-        for student in config.students:
-            build(student, classes=len(source.classes), size=config.size, channels=3)
-        val = _open_val(config, source, options | columns)
+        val = _open_val(config, source, options)
     if files.exists(files.join(layout.condensed, "manifest.json")):
         _require_same_set(layout, source)
-    return QuantizeRun(layout, source, val)
+    return QuantizeRun(layout, source, val, codec)
+
+
+def _check_options(config: QuantizeConfig) -> CodecFacts | None:
+    """What needs no data; the facts of the codec unless it is to be trained."""
+    with _named("--max-bad"):
+        Limit.parse(config.max_bad)
+    if config.evaluate:
+        with _named("--protocol"):
+            protocol.preset(config.protocol)
+        for student in config.students:
+            with _named("--students"):
+                build(student, classes=2, size=config.size, channels=3)
+    if config.runner == "ray" and config.out.startswith("memory://"):
+        raise UserError(f"--out {config.out}: is of one process; use --runner local, or a place that workers can reach")
+    if config.codec != "train":
+        return _codec_facts(config, config.codec)
+    assert config.autoencoder is not None  # the configuration checks it
+    factor = 2 ** (len(config.autoencoder.widths) - 1)
+    if config.size % factor:
+        raise UserError(f"--size {config.size}: codec train needs a multiple of {factor}")
+    return None
+
+
+@contextmanager
+def _named(option: str) -> Iterator[None]:
+    """Errors about a value begin with the option that it came from."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{option}: {error}") from error
+
+
+def _codec_facts(config: QuantizeConfig, where: str) -> CodecFacts:
+    codec = open_codec(where, dtype="float32")
+    codec.latent_shape(config.size)
+    return CodecFacts(where, codec_label(config, where), codec.digest, codec.channels)
 
 
 def _open_val(config: QuantizeConfig, source: Source, options: dict[str, Any]) -> Source:
     if config.val:
-        val = open_source(config.val, split="val", **options)
+        with _named("--val"):
+            val = open_source(config.val, split="val", **options)
         require_same(source.classes, val.classes, "--data", "--val")
         return val
     try:
@@ -111,77 +154,60 @@ def make_runner(config: QuantizeConfig) -> Runner:
 
 def _stages(config: QuantizeConfig, run: QuantizeRun, runner: Runner) -> None:
     fingerprints = class_fingerprints(run.source)
-    with run.timed("codec"):
-        spec, about_codec = _codec(config, run, fingerprints)
+    if run.codec is None:
+        with run.timed("codec"):
+            run.codec = _codec_facts(config, trained_codec(config, run.source, fingerprints, run.layout, "cpu"))
+    codec = run.codec
+    spec = WorkerSpec(config, run.source, codec.where, codec.digest, codec.channels, run.layout)
     with run.timed("condense"):
-        kinds = {config.generator} | ({"medoid"} if config.evaluate and "medoid" in config.methods else set())
-        outcome = condense_classes(runner, spec, fingerprints, sorted(kinds), Limit.parse(config.max_bad))
+        evaluated = {"medoid"} if config.evaluate and "medoid" in config.methods else set()
+        kinds = sorted({config.generator, *evaluated})
+        outcome = condense_classes(runner, spec, fingerprints, kinds, Limit.parse(config.max_bad))
     run.codebooks = outcome.facts
     run.computed["condense"] = outcome.computed
-    _account(config, run, outcome)
+    run.failures += [text for _, text in sorted(outcome.errors.items())]
+    _quarantine(config, run, outcome.bad, run.images(config.ipc[0]))
     if outcome.errors:
         return
+    made_of = {(kind, ipc): _made_of(spec, run, kind, ipc) for kind in kinds for ipc in config.ipc}
     with run.timed("write"):
-        _write_set(config, run, spec, about_codec)
+        _write_set(config, run, codec, {ipc: made_of[config.generator, ipc] for ipc in config.ipc})
     if config.evaluate:
         with run.timed("evaluate"):
-            _evaluate(config, run, runner, spec, fingerprints)
+            _evaluate(config, run, runner, fingerprints, made_of)
 
 
-def _codec(config: QuantizeConfig, run: QuantizeRun, fingerprints: list[str]) -> tuple[WorkerSpec, dict[str, Any]]:
-    where = config.codec
-    if where == "train":
-        where = trained_codec(config, run.source, fingerprints, run.layout, "cpu")
-    codec = open_codec(where, dtype="float32")
-    codec.latent_shape(config.size)
-    about = {"name": codec_label(config, where), "sha256": codec.digest, "channels": codec.channels}
-    return WorkerSpec(config, run.source, where, codec.digest, codec.channels, run.layout), about
-
-
-def _account(config: QuantizeConfig, run: QuantizeRun, outcome: StageOutcome) -> None:
-    """Write the quarantine, hold the limit, and turn failed classes into failures."""
-    run.bad = sorted({*run.source.bad, *bad_images(outcome.facts)})
+def _quarantine(config: QuantizeConfig, run: QuantizeRun, bad: Collection[BadRecord], good: int) -> None:
+    """Write the quarantine with `bad` added. Raises UserError if they are too many beside `good` images."""
+    run.bad = sorted({*run.bad, *bad})
     quarantine.write(run.layout.quarantine, run.bad)
-    check_limit(run.bad, run.images(config.ipc[0]), Limit.parse(config.max_bad))
-    run.failures += [f"class {run.source.classes.ids[k]}: {text}" for k, text in sorted(outcome.errors.items())]
+    limit = Limit.parse(config.max_bad)
+    if limit.exceeded(len(bad), len(bad) + good):
+        shown = "\n".join(f"  {b.uri}: {b.reason}" for b in sorted(bad)[:5])
+        raise UserError(
+            f"{len(bad)} bad images, more than --max-bad {limit.text} allows; they are listed in "
+            f"{run.layout.quarantine}. The first:\n{shown}\nRaise --max-bad to go on without them."
+        )
 
 
-def _made_of(spec: WorkerSpec, generator: str, ipc: int) -> str:
+def _made_of(spec: WorkerSpec, run: QuantizeRun, generator: str, ipc: int) -> str:
     """Digest of the codebooks and images of one IPC."""
-    return files.digest([images_fingerprint(spec, generator, ipc, k) for k in range(len(spec.source.classes))])
+    labels = range(len(run.source.classes))
+    return files.digest([images_fingerprint(spec, generator, run.codebooks[label, ipc]) for label in labels])
 
 
-def _write_set(config: QuantizeConfig, run: QuantizeRun, spec: WorkerSpec, codec: dict[str, Any]) -> None:
-    plain = config.to_dict()
-    made_of = {str(ipc): _made_of(spec, config.generator, ipc) for ipc in config.ipc}
-    about = {
-        "name": config.name,
-        "method": "D4M" if config.weights == "uniform" else "DDOQ",
-        "generator": config.generator,
-        "size": config.size,
-        "channels": codec["channels"],
-        "codec": codec,
-        "seed": config.seed,
-        "config": {k: plain[k] for k in IDENTITY},
-        "source": {
-            "uri": _public(config.data),
-            "sha256": files.digest(
-                [f["content"] for (_, ipc), f in sorted(run.codebooks.items()) if ipc == config.ipc[0]]
-            ),
-            "quarantined": len(run.bad),
-        },
-        "raycond": __version__,
-    }
+def _write_set(config: QuantizeConfig, run: QuantizeRun, codec: CodecFacts, made_of: dict[int, str]) -> None:
+    about = _about(config, run, codec)
     output = run.layout.condensed
-    record = files.join(config.out, "work", "set")
-    expected = records.fingerprint(stage="set", about=about, classes=run.source.classes.to_dict(), made_of=made_of)
-    found = records.find(record, expected)
     manifest = files.join(output, "manifest.json")
-    if found is not None and files.exists(manifest):
-        data = files.read_bytes(manifest)
-        if files.sha256(data) == found["manifest"] and _all_there(output):
-            run.manifest = read_manifest(output).content
-            run.computed["write"] = 0
+    expected = records.fingerprint(
+        stage="set", about=about, classes=run.source.classes.to_dict(), made_of=sorted(made_of.items())
+    )
+    found = records.find(run.layout.set_record, expected)
+    if found is not None and records.whole(manifest, found["manifest"]):
+        content = read_manifest(output).content
+        if records.all_whole(output, content["files"]):
+            run.manifest, run.computed["write"] = content, 0
             return
 
     def load(ipc: int, label: int) -> ClassPart:
@@ -190,18 +216,39 @@ def _write_set(config: QuantizeConfig, run: QuantizeRun, spec: WorkerSpec, codec
             label, unpack(run.layout.images(config.generator, ipc, label)), stored.codebook, stored.medoid_ids
         )
 
+    _sweep(output)
     writer = SetWriter(output, run.source.classes, config.ipc, config.weights, config.image_format, load)
-    run.manifest = writer.write(about)
-    run.computed["write"] = 1
-    records.finish(record, expected, None, manifest=files.sha256(files.read_bytes(manifest)))
+    run.manifest, run.computed["write"] = writer.write(about), 1
+    records.finish(run.layout.set_record, expected, None, manifest=records.measured(manifest))
 
 
-def _all_there(folder: str) -> bool:
-    try:
-        listed = read_manifest(folder).files
-        return all(files.entry(files.join(folder, n)).size == f["bytes"] for n, f in listed.items())
-    except OSError:
-        return False
+def _sweep(folder: str) -> None:
+    """Remove what a killed run left half written in the set: it is made to be given away."""
+    if files.is_local(folder):
+        for path in Path(folder).rglob(".*.part"):
+            path.unlink()
+
+
+def _about(config: QuantizeConfig, run: QuantizeRun, codec: CodecFacts) -> dict[str, Any]:
+    """What the manifest says of where the set comes from."""
+    plain = config.to_dict()
+    labels = range(len(run.source.classes))
+    return {
+        "name": config.name,
+        "method": "D4M" if config.weights == "uniform" else "DDOQ",
+        "generator": config.generator,
+        "size": config.size,
+        "channels": codec.channels,
+        "codec": {"name": codec.name, "sha256": codec.digest, "channels": codec.channels},
+        "seed": config.seed,
+        "config": {k: plain[k] for k in IDENTITY},
+        "source": {
+            "uri": _public(config.data),
+            "sha256": files.digest([run.codebooks[label, config.ipc[0]]["content"] for label in labels]),
+            "quarantined": len(run.bad),
+        },
+        "raycond": __version__,
+    }
 
 
 def _public(uri: str) -> str:
@@ -210,33 +257,41 @@ def _public(uri: str) -> str:
 
 
 def _evaluate(
-    config: QuantizeConfig, run: QuantizeRun, runner: Runner, spec: WorkerSpec, fingerprints: list[str]
+    config: QuantizeConfig,
+    run: QuantizeRun,
+    runner: Runner,
+    fingerprints: list[str],
+    made_of: dict[tuple[str, int], str],
 ) -> None:
     assert run.val is not None
+    assert run.codec is not None
     evaluation = Evaluation(
         config=config,
         layout=run.layout,
         source=run.source,
         val=run.val,
-        channels=spec.channels,
+        channels=run.codec.channels,
         protocol=protocol.preset(config.protocol),
-        device="cuda" if run.machine.get("device") == "cuda" or run.machine.get("gpus_per_actor") else "cpu",
+        device=runner.device,
         source_digest=source_digest(fingerprints),
-        val_digest=source_digest(class_fingerprints(run.val)),
-        identity=lambda generator, ipc: _made_of(spec, generator, ipc),
+        val_digest=source_digest(class_fingerprints(run.val, "list val")),
+        made_of=made_of,
     )
-    run.rows, failures, bad = evaluation.run(runner)
+    val = evaluation.decode()
+    _quarantine(config, run, {*val.bad, *run.val.bad}, val.images)
+    run.rows, failures = evaluation.run(runner)
     run.failures += failures
-    run.bad = sorted({*run.bad, *bad})
-    quarantine.write(run.layout.quarantine, run.bad)
     table.write(run.layout.results, run.rows)
 
 
 def plan(config: QuantizeConfig) -> str:
-    """What a run would do, having opened and checked everything (`--dry-run`). Raises UserError."""
-    run = prepare(config)
-    counts = [len(run.source.refs(label)) for label in range(len(run.source.classes))]
-    short = [run.source.classes.ids[k] for k, n in enumerate(counts) if n < max(config.ipc)]
+    """What a run would do, having opened and checked everything (`--dry-run`); writes nothing. Raises UserError."""
+    with tempfile.TemporaryDirectory(prefix="raycond-") as folder:
+        # an index that is there is worth using; a new one would stay in the run folder
+        run = prepare(config, None if files.exists(Layout(config.out).index) else folder)
+        with ThreadPoolExecutor(records.IO_THREADS) as pool:
+            refs = pool.map(run.source.refs, range(len(run.source.classes)))
+            counts = [len(found) for found in refs]
     lines = [
         f"source    {config.data}: {len(counts)} classes, {sum(counts)} images, {min(counts)} to {max(counts)} a class",
         f"encode    {config.codec}, {config.size} px, {config.resize}",
@@ -250,8 +305,8 @@ def plan(config: QuantizeConfig) -> str:
             f"students {' '.join(config.students)}, seeds {' '.join(map(str, config.seeds))}, {config.protocol}"
         )
     lines.append(f"out       {config.out}")
+    short = [run.source.classes.ids[k] for k, n in enumerate(counts) if n < max(config.ipc)]
     if short:
-        raise UserError(
-            "\n".join(lines) + f"\nIPC {max(config.ipc)} is more than the images of: {', '.join(short[:10])}"
-        )
+        shown = ", ".join(short[:10]) + (f" and {len(short) - 10} more" if len(short) > 10 else "")
+        raise UserError("\n".join(lines) + f"\n--ipc {max(config.ipc)}: more than the images of class {shown}")
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from typing import TextIO
@@ -10,14 +11,18 @@ QUIET_SECONDS = 5.0  # between lines where they cannot be rewritten
 
 
 class Progress:
-    """Counts the units of one stage. Use as a context manager; `step` after each unit, `say` for a line of its own."""
+    """Counts the units of one stage. Use as a context manager; `step` after each unit, `say` for a line of its own.
 
-    def __init__(self, stage: str, total: int, unit: str, stream: TextIO | None = None) -> None:
+    done: units that were finished before; they do not count as work when the time left is guessed.
+    """
+
+    def __init__(self, stage: str, total: int, unit: str, *, done: int = 0, stream: TextIO | None = None) -> None:
         self.stage, self.total, self.unit = stage, total, unit
         self.stream = stream or sys.stderr
-        self.done = 0
-        self.note = ""
+        self.done = self.before = done
+        self.note = f"{done} resumed" if done else ""
         self.started = self._printed = time.monotonic()
+        self._shown = -1  # how many were done when a line was last printed
         self._live = self.stream.isatty()
 
     def __enter__(self) -> Progress:
@@ -25,7 +30,7 @@ class Progress:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._print(force=True)
+        self._print(force=self._live or self._shown != self.done)
         if self._live:
             self.stream.write("\n")
             self.stream.flush()
@@ -45,20 +50,27 @@ class Progress:
         now = time.monotonic()
         if not force and now - self._printed < (0.1 if self._live else QUIET_SECONDS):
             return
-        self._printed = now
-        passed = now - self.started
-        left = ""
-        if 0 < self.done < self.total:
-            left = f", {clock(passed / self.done * (self.total - self.done))} left"
-        note = f"  {self.note}" if self.note else ""
-        line = f"{self.stage:<10} {self.done}/{self.total} {self.unit}  {clock(passed)}{left}{note}"
-        self.stream.write(f"\r\x1b[K{line}" if self._live else line + "\n")
+        self._printed, self._shown = now, self.done
+        line = self._line(now - self.started)
+        if self._live:  # a line that wraps could not be rewritten
+            line = f"\r\x1b[K{line[: shutil.get_terminal_size().columns - 1]}"
+        else:
+            line += "\n"
+        self.stream.write(line)
         self.stream.flush()
+
+    def _line(self, passed: float) -> str:
+        left = ""
+        worked = self.done - self.before
+        if worked and self.done < self.total:
+            left = f", {clock(passed / worked * (self.total - self.done))} left"
+        note = f"  {self.note}" if self.note else ""
+        return f"{self.stage:<10} {self.done}/{self.total} {self.unit}  {clock(passed)}{left}{note}"
 
 
 def clock(seconds: float) -> str:
     """1.5 s, 2 min 5 s, 3 h 20 min."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import Any
+from typing import Any, NamedTuple
 
 from raycond import __version__
 from raycond.config import QuantizeConfig
@@ -21,20 +21,34 @@ from raycond.quantize import store
 from raycond.quantize.study import mean_rows
 from raycond.report import Picture, Quarantine, Report, Size
 from raycond.runtime.layout import Layout
-from raycond.runtime.stages import Facts
+from raycond.runtime.units import Facts
 
 GALLERY_CLASSES = 20  # as many as a report shows
+MAX_FAILURES = 20  # shown in full
+
+
+class CodecFacts(NamedTuple):
+    """What the driver knows of a codec: `where` is what `open_codec` takes, `name` has no paths of one machine."""
+
+    where: str
+    name: str
+    digest: str
+    channels: int
 
 
 @dataclass
 class QuantizeRun:
-    """What a run made. failures: one line for each thing that was asked for and not made."""
+    """What a run made. failures: one text for each thing that was asked for and not made.
+
+    codec: None until it is trained. codebooks: (label, IPC) → facts. computed: units of each stage worked on now.
+    """
 
     layout: Layout
     source: Source
     val: Source | None
+    codec: CodecFacts | None = None
     manifest: dict[str, Any] = field(default_factory=dict)
-    codebooks: Facts = field(default_factory=dict)
+    codebooks: dict[tuple[int, int], Facts] = field(default_factory=dict)
     rows: list[table.Row] = field(default_factory=list)
     bad: list[BadRecord] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -60,13 +74,18 @@ def summary(run: QuantizeRun) -> str:
         lines += [table.text(run.rows), ""]
     lines.append("time      " + ", ".join(f"{stage} {clock(s)}" for stage, s in run.seconds.items()))
     if run.bad:
-        lines.append(f"bad       {len(run.bad)} images left out: {run.layout.quarantine}")
+        lines.append(
+            f"bad       {len(run.bad)} {'images' if len(run.bad) > 1 else 'image'} left out: {run.layout.quarantine}"
+        )
     if run.manifest:
         lines += [f"set       {run.layout.condensed}", f"report    {run.layout.report}"]
     if run.rows:
         lines.append(f"results   {run.layout.results}")
     if run.failures:
-        lines += ["", f"NOT MADE: {len(run.failures)} failed; the same command tries them again", *run.failures]
+        lines += ["", f"NOT MADE: {len(run.failures)} failed; the same command tries them again"]
+        lines += run.failures[:MAX_FAILURES]
+        if len(run.failures) > MAX_FAILURES:
+            lines.append(f"… and {len(run.failures) - MAX_FAILURES} more")
     return "\n".join(lines)
 
 
@@ -87,11 +106,8 @@ def build_report(config: QuantizeConfig, run: QuantizeRun) -> Report:
         subtitle=f"{method}, {config.quantizer}, images by {config.generator}, weights {config.weights}",
         classes=classes,
         config=config.to_dict(),
-        galleries={ipc: _gallery(config, run, ipc) for ipc in sorted(config.ipc)},
-        distortion={
-            ipc: [run.codebooks[label, ipc]["distortion"] for label in range(len(classes))]
-            for ipc in sorted(config.ipc)
-        },
+        galleries={ipc: _gallery(config, run, ipc) for ipc in ipcs},
+        distortion={ipc: [run.codebooks[label, ipc]["distortion"] for label in labels] for ipc in ipcs},
         accuracy=run.rows,
         w2=w2,
         sizes=[

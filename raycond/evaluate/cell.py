@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -12,9 +11,11 @@ import numpy as np
 import torch
 
 from raycond import files
+from raycond.data import stream
 from raycond.data.images import load
 from raycond.data.refs import ImageRef
 from raycond.data.sources import Source
+from raycond.device import require_device
 from raycond.errors import BadImage, RaycondError
 from raycond.evaluate.labelled import LabelledImages
 from raycond.evaluate.protocol import Protocol
@@ -60,6 +61,7 @@ class Cell:
 
 def run_cell(cell: Cell) -> dict[str, Any]:
     """The fields of a `table.Row`, and `curve`: [step, top-1] of every check."""
+    require_device(cell.device)
     test = pixels(cell.test_pixels, cell.classes)
     train = _training_set(cell)
     outcome = train_and_test(
@@ -141,15 +143,14 @@ def _labelled(images: np.ndarray, labels: Sequence[int], classes: int, weights: 
     return LabelledImages(tensor, torch.tensor(labels), classes, weights)
 
 
-def pixels_to_bytes(images: np.ndarray, labels: np.ndarray) -> bytes:
+def write_pixels(uri: str, images: np.ndarray, labels: np.ndarray) -> None:
     """A decoded split, images (N, H, W, C) uint8 and labels (N,), as an uncompressed npz."""
-    buffer = io.BytesIO()
-    np.savez(buffer, images=images, labels=labels)
-    return buffer.getvalue()
+    with stream.writer(uri) as file:
+        np.savez(file, images=images, labels=labels)
 
 
 @lru_cache(maxsize=2)
 def pixels(uri: str, classes: int) -> LabelledImages:
     """A decoded split, read once per process and shared by all its trainings."""
-    with np.load(io.BytesIO(files.read_bytes(uri)), allow_pickle=False) as arrays:
+    with stream.reader(uri) as file, np.load(file, allow_pickle=False) as arrays:
         return _labelled(arrays["images"], arrays["labels"].tolist(), classes, None)

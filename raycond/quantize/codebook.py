@@ -12,6 +12,7 @@ from torch import Tensor
 from raycond.errors import RaycondError, UserError
 
 WEIGHT_MODES = {"uniform": 0.0, "sqrt": 0.5, "density": 1.0}
+_CHUNK_BYTES = (2**21, 2**28)  # of points looked at together: a CPU's cache, a GPU's memory
 _MARGIN = 1e-4  # relative gap below which float32 cannot be trusted to name the nearest centroid
 
 
@@ -59,19 +60,25 @@ def nearest(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
     """Nearest centroid of each point and the squared distance to it: (n,) int64, (n,) float64.
 
     points (n, d) and centroids (K, d) float32. The products are float32; every point whose two best centroids are
-    closer than float32 can tell apart is decided again in float64; squared differences are summed in float64.
+    closer than float32 can tell apart is decided again in float64. The distance is that of the differences, not of
+    the products, so that a point at its centroid is at distance zero.
     """
     shift = centroids.mean(0)
-    x, c = points - shift, centroids - shift
-    scores = c.square().sum(1) - 2 * (x @ c.T)  # |x|² is common to a row
-    count = centroids.shape[0]
-    best = scores.topk(min(2, count), largest=False)
+    centred = centroids - shift
+    rows = max(1, _CHUNK_BYTES[points.device.type == "cuda"] // (4 * points.shape[1]))
+    parts = [_nearest(chunk, centroids, shift, centred, centred.square().sum(1)) for chunk in points.split(rows)]
+    return torch.cat([labels for labels, _ in parts]), torch.cat([distance for _, distance in parts])
+
+
+def _nearest(points: Tensor, centroids: Tensor, shift: Tensor, centred: Tensor, norms: Tensor) -> tuple[Tensor, Tensor]:
+    scores = torch.addmm(norms, points - shift, centred.T, alpha=-2)  # |x|² is common to a row
+    best = scores.topk(min(2, len(centroids)), largest=False)
     labels = best.indices[:, 0].clone()
-    if count > 1:
-        scale = x.square().sum(1) + c.square().sum(1).max()
-        for i in ((best.values[:, 1] - best.values[:, 0]) <= _MARGIN * scale).nonzero().flatten().tolist():
-            labels[i] = (points[i].double() - centroids.double()).square().sum(1).argmin()
     distance = (points - centroids[labels]).square_().sum(1, dtype=torch.float64)
+    gap = best.values[:, -1] - best.values[:, 0]
+    for i in (gap <= _MARGIN * (distance + norms.max())).nonzero().flatten().tolist() if len(centroids) > 1 else ():
+        exact = (points[i].double() - centroids.double()).square().sum(1)
+        distance[i], labels[i] = exact.min(0)
     return labels, distance
 
 

@@ -11,7 +11,7 @@ Everything is batched over B classes of equal size, which is what fills a GPU; o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ MAX_SWEEPS = 1000
 
 
 def lloyd(
-    points: Tensor, counts: Sequence[int], *, seeds: Sequence[int], restarts: int = 5, iterations: int = 100
+    points: Tensor, counts: Sequence[int], *, seeds: Sequence[int], restarts: int = 2, iterations: int = 100
 ) -> dict[int, Tensor]:
     """Centroids of B classes at every K in `counts`: {K: (B, K, d) float32}.
 
@@ -66,6 +66,19 @@ class _Space:
             products = self.points[lane, rows] @ self.points.mT
         square = self.norms.gather(1, rows)[:, :, None] + self.norms[:, None]
         return (square - 2 * products).clamp_(min=0)
+
+    def products(self, b: int, rows: Tensor) -> Tensor:
+        """Inner products (m, n) of the points `rows` (m,) of class b with all its points."""
+        if self.gram is not None:
+            return self.gram[b, rows]
+        return self.points[b, rows] @ self.points[b].T
+
+    def cell_sums(self, labels: Tensor, K: int) -> tuple[Tensor, Tensor]:
+        """Inner products (B, K, n) of the cells' sums with all points, and the cells' sizes (B, K) as floats."""
+        member = torch.zeros(self.B, K, self.n, device=labels.device, dtype=self.points.dtype)
+        member.scatter_(1, labels[:, None], 1)
+        sums = member @ self.gram if self.gram is not None else (member @ self.points) @ self.points.mT
+        return sums, member.sum(2)
 
     def to_means(self, labels: Tensor, K: int) -> Tensor:
         """Squared distances (B, R, n, K) of all points to the means of the cells of `labels` (B, R, n)."""
@@ -135,47 +148,56 @@ def _exchange(space: _Space, labels: Tensor, K: int) -> Tensor:
     """Hartigan's exchanges until none helps: labels (B, n) to labels (B, n).
 
     Moving x from cell a to cell b saves n_a/(n_a−1)·|x−c_a|² − n_b/(n_b+1)·|x−c_b|². Each sweep measures all moves
-    at once and makes the best ones in which no cell takes part twice, so that the savings add up exactly.
+    at once and makes the best ones in which no cell takes part twice, so that the savings add up exactly. The inner
+    products of cell sums and points follow the moves; a sweep costs a few passes over (K, n), no matrix product.
     """
     labels = labels.clone()
+    sums, sizes = space.cell_sums(labels, K)
     least = EXCHANGE_GAIN * space.norms.mean(1, keepdim=True)
     for _ in range(MAX_SWEEPS if K > 1 else 0):
-        distance = space.to_means(labels[:, None], K)[:, 0]  # (B, n, K)
-        sizes = torch.zeros(space.B, K, device=labels.device)
-        sizes.scatter_add_(1, labels, torch.ones_like(labels, dtype=sizes.dtype))
-        own = labels[:, :, None]
+        own = labels[:, None]
+        square = torch.zeros_like(sizes).scatter_add_(1, labels, sums.gather(1, own)[:, 0]) / sizes.square()
+        distance = (sums * (-2 / sizes)[:, :, None]).add_(square[:, :, None]).add_(space.norms[:, None])
         mine = sizes.gather(1, labels)
-        leave = distance.gather(2, own)[:, :, 0] * mine / (mine - 1).clamp(min=1)
+        leave = distance.gather(1, own)[:, 0] * mine / (mine - 1).clamp(min=1)
         leave[mine == 1] = 0  # the last point of a cell stays
-        join = (distance * (sizes / (sizes + 1))[:, None]).scatter_(2, own, torch.inf)
-        price, target = join.min(2)
+        price, target = distance.mul_((sizes / (sizes + 1))[:, :, None]).scatter_(1, own, torch.inf).min(1)
         saving = leave - price
         saving[saving <= least] = 0
         if not bool((saving > 0).any()):
             break
-        _move(labels, saving.cpu(), target.cpu())
+        for b, (rows, goal) in enumerate(_best_moves(labels.cpu(), saving.cpu(), target.cpu())):
+            _move(space, b, rows.to(labels.device), goal.to(labels.device), labels[b], sums[b], sizes[b])
     return labels
 
 
-def _move(labels: Tensor, saving: Tensor, target: Tensor) -> None:
-    """Make the useful moves of every class in place; decided on the CPU, one copy per class to and from the device."""
+def _best_moves(labels: Tensor, saving: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Per class the points to move and their new cells, greatest saving first, every cell at most once."""
     for b in range(labels.shape[0]):
         useful = int((saving[b] > 0).sum())
         order = saving[b].argsort(descending=True, stable=True)[:useful].tolist()
-        now, goal = labels[b].tolist(), target[b].tolist()
+        source, goal = labels[b].tolist(), target[b].tolist()
         taken: set[int] = set()
+        rows = []
         for i in order:
-            if now[i] not in taken and goal[i] not in taken:
-                taken.update((now[i], goal[i]))
-                now[i] = goal[i]
-        labels[b] = torch.tensor(now)
+            if source[i] not in taken and goal[i] not in taken:
+                taken.update((source[i], goal[i]))
+                rows.append(i)
+        yield torch.tensor(rows, dtype=torch.long), torch.tensor([goal[i] for i in rows], dtype=torch.long)
+
+
+def _move(space: _Space, b: int, rows: Tensor, goal: Tensor, labels: Tensor, sums: Tensor, sizes: Tensor) -> None:
+    """Move points `rows` of class b to the cells `goal`, keeping labels (n,), sums (K, n) and sizes (K,) current."""
+    source = labels[rows]
+    products = space.products(b, rows)
+    one = torch.ones_like(rows, dtype=sizes.dtype)
+    for cells, sign in ((source, -1), (goal, 1)):
+        sums.index_add_(0, cells, products, alpha=sign)
+        sizes.index_add_(0, cells, one, alpha=sign)
+    labels[rows] = goal
 
 
 def _centroids(points: Tensor, labels: Tensor, K: int) -> Tensor:
     """Means of the cells (B, K, d), summed in float64 in image order: they depend on the labels alone."""
-    B, _, d = points.shape
-    sums = torch.zeros(B, K, d, dtype=torch.float64, device=points.device)
-    for b in range(B):
-        sums[b].index_add_(0, labels[b], points[b].double())
-        sums[b] /= torch.bincount(labels[b], minlength=K)[:, None]
-    return sums.float()
+    means = [points[b, labels[b] == k].mean(0, dtype=torch.float64) for b in range(len(points)) for k in range(K)]
+    return torch.stack(means).view(points.shape[0], K, -1).float()

@@ -33,10 +33,11 @@ def trained_codec(config: QuantizeConfig, source: Source, classes: Sequence[str]
         seed=config.seed,
         size=config.size,
         resize=config.resize,
-        threads=threads(),
+        max_pixels=config.max_pixels,
     )
     folder = layout.codec(expected)
-    if records.find(folder, expected) is None:
+    found = records.find(folder, expected)
+    if found is None or not records.all_whole(folder, found["files"]):
         images = _images(config, source, settings.channels, settings.images)
         with Progress("codec", settings.steps, "steps") as progress:
 
@@ -47,12 +48,13 @@ def trained_codec(config: QuantizeConfig, source: Source, classes: Sequence[str]
                 images, settings, seed=config.seed, device=device, threads=threads(), progress=report
             )
         save_autoencoder(model, folder)
-        records.finish(folder, expected, None, images=len(images))
+        listed = {entry.name: records.measured(entry.uri) for entry in files.listdir(folder)}
+        records.finish(folder, expected, None, images=len(images), files=listed)
     return f"kl:{folder}"
 
 
 def threads() -> int:
-    """Training runs in the driver on at most four cores; the number is part of the result's identity."""
+    """Training runs in the driver on at most four cores. Sums, and so the bytes, depend on how many there are."""
     return min(4, os.cpu_count() or 1)
 
 

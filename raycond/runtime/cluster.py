@@ -2,45 +2,52 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
+import platform
+import re
+import signal
+import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import ray
+from ray._private import services
 
 from raycond.config import QuantizeConfig
-from raycond.errors import UserError
+from raycond.errors import RaycondError, UserError
 from raycond.runtime.units import Job, Result, WorkerSpec
 from raycond.runtime.worker import ClassWorker
 
 
 class ClassActor:
-    """One process of the pool: a class worker that keeps its codec loaded. Gets job records, returns result records."""
+    """One process of the pool: a class worker that keeps its codec loaded. Gets and gives JSON, one row per class.
+
+    An actor that cannot work at all says so in its rows: Ray would start it again, time after time.
+    """
 
     def __init__(self, spec: WorkerSpec, device: str) -> None:
-        self.worker = ClassWorker(spec, device)
+        self.worker: ClassWorker | None = None
+        self.problem = ""
+        try:
+            self.worker = ClassWorker(spec, device)
+        except RaycondError as error:
+            self.problem = f"worker on {platform.node()}: {error}"
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
-        jobs = [_job(text) for text in batch["job"]]
-        return {"result": [json.dumps(result._asdict()) for result in self.worker.run(jobs)]}
-
-
-def _job(text: str) -> Job:
-    job = Job(**json.loads(text))
-    return job._replace(quantize={int(ipc): expected for ipc, expected in job.quantize.items()})
-
-
-def _result(text: str) -> Result:
-    result = Result(**json.loads(text))
-    return result._replace(facts={int(ipc): facts for ipc, facts in result.facts.items()})
+        jobs = [Job.from_json(text) for text in batch["job"]]
+        if self.worker is None:
+            return {"result": [""] * len(jobs), "problem": [self.problem] * len(jobs)}
+        return {"result": [result.to_json() for result in self.worker.run(jobs)], "problem": [""] * len(jobs)}
 
 
 class RayRunner:
-    """Runs on the cluster that RAY_ADDRESS or this machine's running Ray names, else starts Ray here.
+    """Runs on the cluster that RAY_ADDRESS or `ray start` on this machine names, else starts Ray here.
 
     Raises UserError if the resources that an actor asks for are nowhere in the cluster and it cannot grow.
     """
@@ -50,25 +57,26 @@ class RayRunner:
         self.started = not ray.is_initialized()
         if self.started:
             _connect(config)
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        self.cpus, self.gpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU"))
-        self.gpus_per_actor = config.gpus_per_actor if config.gpus_per_actor >= 0 else float(self.gpus >= 1)
-        fitting = sum(self._fitting(node) for node in nodes)
-        self.actors = config.actors or fitting
-        if not fitting:
-            self._none_fits(config)
+        try:
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            self.cpus, self.gpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU"))
+            self.gpus_per_actor = config.gpus_per_actor if config.gpus_per_actor >= 0 else float(self.gpus >= 1)
+            # not what torch sees: Ray shows every worker the GPUs of its machine, also one that was given none
+            self.device = "cuda" if self.gpus_per_actor else "cpu"
+            fitting = sum(actors_on(node, config.cpus_per_actor, self.gpus_per_actor) for node in nodes)
+            self.actors = config.actors or fitting
+            if not fitting:
+                self._none_fits()
+        except BaseException:
+            self.close()
+            raise
 
-    def _fitting(self, node: dict[str, float]) -> int:
-        """How many actors one node holds."""
-        by_cpu = int(node.get("CPU", 0) // self.config.cpus_per_actor)
-        return min(by_cpu, int(node.get("GPU", 0) / self.gpus_per_actor)) if self.gpus_per_actor else by_cpu
-
-    def _none_fits(self, config: QuantizeConfig) -> None:
+    def _none_fits(self) -> None:
         text = (
-            f"one actor asks for {config.cpus_per_actor} CPUs and {self.gpus_per_actor:g} GPUs, and no node of the "
-            f"cluster ({self.cpus} CPUs, {self.gpus} GPUs in all) has them"
+            f"one actor asks for {self.config.cpus_per_actor} CPUs and {self.gpus_per_actor:g} GPUs, and no node of "
+            f"the cluster ({self.cpus} CPUs, {self.gpus} GPUs in all) has them"
         )
-        if not config.actors:
+        if not self.config.actors:
             raise UserError(f"{text}: lower --cpus-per-actor or --gpus-per-actor, or give --actors N if it will grow")
         print(f"{text} yet; waiting for it to grow", file=sys.stderr)
 
@@ -80,36 +88,39 @@ class RayRunner:
         context.actor_init_retry_on_errors = True  # a node that dies while its actor starts is not the job's failure
         context.actor_init_max_retries = 3
         step = self.config.classes_at_once
-        rows = [{"job": json.dumps(job._asdict())} for job in jobs]
-        dataset = ray.data.from_items(rows, override_num_blocks=max(1, -(-len(rows) // step))).map_batches(
+        batches = -(-len(jobs) // step)
+        rows = [{"job": job.to_json()} for job in jobs]
+        dataset = ray.data.from_items(rows, override_num_blocks=batches).map_batches(
             ClassActor,
             batch_size=step,
-            compute=ray.data.ActorPoolStrategy(
-                size=min(self.actors, -(-len(rows) // step)), max_tasks_in_flight_per_actor=2
-            ),
+            compute=ray.data.ActorPoolStrategy(size=min(self.actors, batches), max_tasks_in_flight_per_actor=2),
             num_cpus=self.config.cpus_per_actor,
             num_gpus=self.gpus_per_actor or None,
-            fn_constructor_kwargs={"spec": spec, "device": "cuda" if self.gpus_per_actor else "cpu"},
+            fn_constructor_kwargs={"spec": spec, "device": self.device},
         )
         for row in dataset.iter_rows():
-            yield _result(row["result"])
+            if row["problem"]:
+                raise UserError(row["problem"])
+            yield Result.from_json(row["result"])
 
     def tasks(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """Plain tasks with a bounded window, so that a long list does not sit in the scheduler."""
         remote = ray.remote(num_cpus=1, num_gpus=self.gpus_per_actor, max_retries=3)(function)
         slots = max(1, int(self.gpus / self.gpus_per_actor) if self.gpus_per_actor else self.cpus)
-        waiting = list(enumerate(items))[::-1]
+        waiting = enumerate(items)
         running: dict[Any, int] = {}
-        while waiting or running:
-            while waiting and len(running) < slots + slots // 2 + 1:
-                position, item = waiting.pop()
-                running[remote.remote(item)] = position
-            (done,), _ = ray.wait(list(running), num_returns=1)
-            position = running.pop(done)
-            try:
-                yield position, ray.get(done)
-            except Exception as error:
-                yield position, error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+        try:
+            while True:
+                while len(running) < slots + slots // 2 + 1 and (following := next(waiting, None)) is not None:
+                    position, item = following
+                    running[remote.remote(item)] = position
+                if not running:
+                    return
+                (done,), _ = ray.wait(list(running), num_returns=1)
+                yield running.pop(done), _outcome(done)
+        finally:
+            for reference in running:  # the caller has had enough
+                ray.cancel(reference)
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -127,17 +138,99 @@ class RayRunner:
             ray.shutdown()
 
 
+def actors_on(node: Mapping[str, float], cpus: int, gpus: float) -> int:
+    """How many actors that ask for `cpus` and `gpus` one node holds, by its resources."""
+    by_cpu = int(node.get("CPU", 0) // cpus)
+    return min(by_cpu, int(node.get("GPU", 0) / gpus + 1e-6)) if gpus else by_cpu
+
+
+def _outcome(reference: Any) -> Any:
+    """What a task returned, or the exception it raised there."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        return error.cause
+    except ray.exceptions.RayError as error:  # its worker or node died once too often
+        return error
+
+
 def _connect(config: QuantizeConfig) -> None:
-    # Ray prints an error about constructor arguments at every start of an actor pool, though nothing is wrong (#53727)
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     for chatty in ("execution.streaming_executor", "progress"):  # our own progress lines say as much
         logging.getLogger(f"ray.data._internal.{chatty}").setLevel(logging.ERROR)
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "WARNING"}
-    try:
-        ray.init(address=os.environ.get("RAY_ADDRESS") or "auto", **quiet)
-    except ConnectionError as error:
-        if os.environ.get("RAY_ADDRESS"):
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "WARNING"}
+    address = _address()
+    if address == "local":
+        options |= {"include_dashboard": config.dashboard, "dashboard_host": "127.0.0.1"}
+    with _own_sigterm(), _quiet_core():
+        try:
+            ray.init(address=address, **options)
+        except (ConnectionError, ValueError) as error:
+            raise UserError(f"Ray at {address}: {error}") from error
+
+
+def _address() -> str:
+    """RAY_ADDRESS, or the cluster that `ray start` left on this machine, or "local" for one of our own.
+
+    Ray's "auto" would also join the private Ray of any other program on the machine. Raises UserError if nothing
+    answers at RAY_ADDRESS, where Ray would try for ten minutes.
+    """
+    given = os.environ.get("RAY_ADDRESS")
+    if given:
+        if re.fullmatch(r"[^/]+:\d+", given) and not _answers(given):
             raise UserError(
-                f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}: no Ray cluster answers there: {error}"
-            ) from error
-        ray.init(address="local", include_dashboard=config.dashboard, dashboard_host="127.0.0.1", **quiet)
+                f"RAY_ADDRESS={given}: no Ray cluster answers there; start one, or give RAY_ADDRESS=local for one here"
+            )
+        return given
+    recorded = services.find_bootstrap_address(None)
+    return recorded if recorded and _answers(recorded) else "local"
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Ray takes SIGTERM over, to end without a word; give it back to the program."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit:  # Ray's handler: it was while Ray started
+        raise KeyboardInterrupt(signal.SIGTERM) from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _quiet_core() -> Iterator[None]:
+    """Keep two harmless lines of Ray's C++ core off stderr.
+
+    At every start of an actor pool it prints an error about constructor arguments though nothing is wrong (#53727);
+    the only switch is a log level, and the core prints a line about the level itself. What fails is raised as well.
+    """
+    level = "RAY_BACKEND_LOG_LEVEL"
+    if level in os.environ:
+        yield
+        return
+    os.environ[level] = "fatal"
+    sys.stderr.flush()
+    shown = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(shown, 2)
+            os.close(shown)
+            del os.environ[level]
+            caught.seek(0)
+            for line in caught:
+                if level.encode() not in line:
+                    os.write(2, line)

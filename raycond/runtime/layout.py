@@ -26,6 +26,10 @@ class Layout:
         return files.join(self.out, "set")
 
     @property
+    def set_record(self) -> str:
+        return files.join(self.out, "work", "set")
+
+    @property
     def quarantine(self) -> str:
         return files.join(self.out, "quarantine.parquet")
 

@@ -13,7 +13,9 @@ from raycond.runtime.worker import ClassWorker
 
 
 class Runner(Protocol):
-    """Where units of work are carried out. Results come in completion order."""
+    """Where units of work are carried out. Results come in completion order. device: what each unit computes on."""
+
+    device: str
 
     def classes(self, spec: WorkerSpec, jobs: Sequence[Job]) -> Iterator[Result]: ...
 
@@ -21,7 +23,9 @@ class Runner(Protocol):
         """(position, result) of `function(item)`; the result is the exception if it raised one."""
         ...
 
-    def describe(self) -> dict[str, Any]: ...
+    def describe(self) -> dict[str, Any]:
+        """For the report: what the work ran on."""
+        ...
 
     def close(self) -> None: ...
 
@@ -40,12 +44,12 @@ class LocalRunner:
             yield from worker.run(jobs[start : start + step])
 
     def tasks(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        torch.set_num_threads(1)  # as a task has on Ray: float32 sums depend on it
         for position, item in enumerate(items):
             try:
-                yield position, function(item)
+                result = function(item)
             except Exception as error:
-                yield position, error
+                result = error
+            yield position, result
 
     def describe(self) -> dict[str, Any]:
         return {"runner": "local", "device": self.device}

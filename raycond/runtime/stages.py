@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
+from raycond import files
 from raycond.data.quarantine import BadRecord, Limit
 from raycond.data.sources import Source
 from raycond.errors import UserError
 from raycond.progress import Progress
 from raycond.runtime import records
 from raycond.runtime.local import Runner
-from raycond.runtime.units import Job, WorkerSpec, codebook_fingerprint, images_fingerprint
-
-Facts = dict[tuple[int, int], dict[str, Any]]
+from raycond.runtime.units import Facts, Job, Result, WorkerSpec, codebook_fingerprint, images_fingerprint
 
 
 @dataclass
 class StageOutcome:
-    """facts: (label, IPC) → facts of a finished codebook. errors: label → why. computed: classes worked on now."""
+    """facts: (label, IPC) → facts of a finished codebook. errors: label → class and why.
 
-    facts: Facts = field(default_factory=dict)
+    bad: the images left out, once each, whatever the number of IPCs. computed: how many classes were worked on now.
+    """
+
+    facts: dict[tuple[int, int], Facts] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
+    bad: set[BadRecord] = field(default_factory=set)
     computed: int = 0
 
+    def add(self, label: int, facts: dict[int, Facts], bad: Sequence[BadRecord] = ()) -> None:
+        for ipc, found in facts.items():
+            self.facts[label, ipc] = found
+            self.bad.update(BadRecord(*row) for row in found["bad"])
+        self.bad.update(bad)
 
-def class_fingerprints(source: Source) -> list[str]:
-    """What each class's images are, by label; folders are listed by several threads, one class in memory at a time."""
+
+def class_fingerprints(source: Source, stage: str = "list") -> list[str]:
+    """What each class's images are, by label; folders are listed by several threads, a class in memory by each."""
     with (
-        Progress("list", len(source.classes), "classes") as progress,
-        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
+        Progress(stage, len(source.classes), "classes") as progress,
+        ThreadPoolExecutor(records.IO_THREADS) as pool,
     ):
         found = []
         for one in pool.map(source.fingerprint, range(len(source.classes))):
@@ -46,61 +54,63 @@ def condense_classes(
 ) -> StageOutcome:
     """Codebooks of every class at every IPC and images of every generator, where no valid record says they exist.
 
-    fingerprints: of each class's image references. Raises UserError as soon as more bad images than an absolute
-    `limit` were met.
+    fingerprints: of each class's image references. Stops early, with what there is, when more bad images than an
+    absolute `limit` were met. Raises UserError if a worker's files are not to be seen from here.
     """
-    outcome, jobs = StageOutcome(), []
-    for label, images in enumerate(fingerprints):
-        job = _missing(spec, label, images, generators, outcome.facts)
-        if job.quantize or job.generate:
-            jobs.append(job)
-    with Progress("condense", len(fingerprints), "classes") as progress:
-        if len(jobs) < len(fingerprints):
-            progress.step(len(fingerprints) - len(jobs), "resumed")
+    classes = spec.source.classes
+    outcome = StageOutcome(bad=set(spec.source.bad))
+    jobs = []
+    with ThreadPoolExecutor(records.IO_THREADS) as pool:
+        missing = partial(_missing, spec, generators)
+        for job in pool.map(missing, range(len(classes)), fingerprints):
+            outcome.add(job.label, job.made)
+            if job.quantize or job.generate:
+                jobs.append(job)
+    with Progress("condense", len(classes), "classes", done=len(classes) - len(jobs)) as progress:
         for result in runner.classes(spec, jobs) if jobs else ():
-            if result.error:
-                outcome.errors[result.label] = result.error
-                progress.say(f"class {spec.source.classes.ids[result.label]} failed: {result.error.splitlines()[-1]}")
-            for ipc, facts in result.facts.items():
-                outcome.facts[result.label, ipc] = facts
+            _require_visible(spec, result)
+            outcome.add(result.label, result.facts, result.bad)
             outcome.computed += 1
-            progress.step(1, f"{spec.source.classes.names[result.label]} {result.seconds:.1f} s")
-            if limit.share is None:
-                check_limit(bad_images(outcome.facts), 0, limit)
+            if result.error:
+                outcome.errors[result.label] = _of_class(classes.ids[result.label], result.error)
+                progress.say(outcome.errors[result.label].splitlines()[-1])
+            progress.step(1, f"{classes.names[result.label]} {result.seconds:.1f} s")
+            if limit.share is None and limit.exceeded(len(outcome.bad), len(outcome.bad)):
+                break
     return outcome
 
 
-def _missing(spec: WorkerSpec, label: int, images: str, generators: Sequence[str], facts: Facts) -> Job:
-    """What of a class is missing or stale; the facts of what is there go into `facts`."""
-    quantize, generate = {}, {}
+def _missing(spec: WorkerSpec, generators: Sequence[str], label: int, images: str) -> Job:
+    """What of a class is missing or stale, and the facts of the codebooks that are there."""
+    job = Job(label)
     for ipc in spec.config.ipc:
         expected = codebook_fingerprint(spec, label, ipc, images)
         found = records.find(spec.layout.codebook(ipc, label), expected)
         if found is None:
-            quantize[ipc] = expected
+            job.quantize[ipc] = expected
         else:
-            facts[label, ipc] = found
+            job.made[ipc] = found
     for kind in generators:
-        ipcs = [ipc for ipc in spec.config.ipc if ipc in quantize or not _has_images(spec, kind, ipc, label)]
+        ipcs = [ipc for ipc in spec.config.ipc if ipc not in job.made or not _has_images(spec, kind, ipc, job)]
         if ipcs:
-            generate[kind] = ipcs
-    return Job(label, quantize, generate)
+            job.generate[kind] = ipcs
+    return job
 
 
-def _has_images(spec: WorkerSpec, kind: str, ipc: int, label: int) -> bool:
-    return records.find(spec.layout.images(kind, ipc, label), images_fingerprint(spec, kind, ipc, label)) is not None
+def _has_images(spec: WorkerSpec, kind: str, ipc: int, job: Job) -> bool:
+    expected = images_fingerprint(spec, kind, job.made[ipc])
+    return records.find(spec.layout.images(kind, ipc, job.label), expected) is not None
 
 
-def bad_images(facts: Facts) -> list[BadRecord]:
-    """The images that quantizing left out, once each, whatever the number of IPCs."""
-    return sorted({BadRecord(*row) for found in facts.values() for row in found.get("bad", ())})
+def _of_class(class_id: str, error: str) -> str:
+    name = f"class {class_id}: "
+    return error if error.startswith(name) else name + error
 
 
-def check_limit(bad: Sequence[BadRecord], good: int, limit: Limit) -> None:
-    """Raise UserError if there are more bad images than the user allows."""
-    if limit.exceeded(len(bad), len(bad) + good):
-        shown = "\n".join(f"  {b.uri}: {b.reason}" for b in bad[:5])
-        raise UserError(
-            f"{len(bad)} bad images, more than --max-bad {limit.text} allows; they are listed in quarantine.parquet. "
-            f"The first:\n{shown}\nRaise --max-bad to go on without them."
-        )
+def _require_visible(spec: WorkerSpec, result: Result) -> None:
+    for ipc in result.facts:
+        if not files.exists(records.record_of(spec.layout.codebook(ipc, result.label))):
+            raise UserError(
+                f"--out {spec.layout.out}: a worker has written class {spec.source.classes.ids[result.label]} there, "
+                "and this machine does not see it; on several machines --out must be object storage or a shared folder"
+            )

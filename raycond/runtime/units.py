@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from raycond import files
 from raycond.config import QuantizeConfig
+from raycond.data.quarantine import BadRecord
 from raycond.data.sources import Source
 from raycond.runtime import records
 from raycond.runtime.layout import Layout
+
+Facts = dict[str, Any]  # of one finished codebook: its sha256, content, images, distortion, bad, w2
 
 
 @dataclass(frozen=True)
@@ -24,22 +27,56 @@ class WorkerSpec:
     layout: Layout
 
 
-class Job(NamedTuple):
-    """One class: codebooks to make (IPC → fingerprint), then images to make (generator → IPCs)."""
+@dataclass
+class Job:
+    """One class. quantize: codebooks to make (IPC → fingerprint). generate: images to make (generator → IPCs).
+
+    made: facts of the codebooks that are there (IPC → facts).
+    """
 
     label: int
-    quantize: dict[int, str]
-    generate: dict[str, list[int]]
+    quantize: dict[int, str] = field(default_factory=dict)
+    generate: dict[str, list[int]] = field(default_factory=dict)
+    made: dict[int, Facts] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        job = cls(**json.loads(text))
+        job.quantize, job.made = _by_ipc(job.quantize), _by_ipc(job.made)
+        return job
 
 
-class Result(NamedTuple):
-    """What became of a job: IPC → facts of the codebooks made. `error` is "" when all went well."""
+@dataclass
+class Result:
+    """What became of a job: facts of the codebooks made now, by IPC, the class's bad images, and "" or what failed."""
 
     label: int
-    facts: dict[int, dict[str, Any]]
-    images: int
-    seconds: float
+    facts: dict[int, Facts] = field(default_factory=dict)
+    bad: list[BadRecord] = field(default_factory=list)
+    seconds: float = 0.0
     error: str = ""
+
+    @property
+    def images(self) -> int:
+        """Images encoded for the codebooks made now."""
+        return max((facts["images"] for facts in self.facts.values()), default=0)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Result:
+        result = cls(**json.loads(text))
+        result.facts, result.bad = _by_ipc(result.facts), [BadRecord(*row) for row in result.bad]
+        return result
+
+
+def _by_ipc(value: dict[Any, Any]) -> dict[int, Any]:
+    """JSON has made text of the numbers."""
+    return {int(ipc): v for ipc, v in value.items()}
 
 
 def codebook_fingerprint(spec: WorkerSpec, label: int, ipc: int, images: str) -> str:
@@ -52,6 +89,7 @@ def codebook_fingerprint(spec: WorkerSpec, label: int, ipc: int, images: str) ->
         label=label,
         ipc=ipc,
         codec=spec.codec_digest,
+        channels=spec.channels,
         w2=label < c.w2_classes,
         size=c.size,
         resize=c.resize,
@@ -66,14 +104,13 @@ def codebook_fingerprint(spec: WorkerSpec, label: int, ipc: int, images: str) ->
     )
 
 
-def images_fingerprint(spec: WorkerSpec, generator: str, ipc: int, label: int) -> str:
-    """Of the images made from a finished codebook. Raises OSError if the codebook has no record."""
-    codebook = files.read_json(records.record_of(spec.layout.codebook(ipc, label)))
+def images_fingerprint(spec: WorkerSpec, generator: str, codebook: Facts) -> str:
+    """Of the images made from a finished codebook, given its facts."""
     return records.fingerprint(
         stage="generate",
         generator=generator,
         # medoids are read from the source again, so what the images were counts too
-        codebook=[codebook["sha256"], codebook["facts"]["content"]],
+        codebook=[codebook["sha256"], codebook["content"]],
         codec=spec.codec_digest if generator == "vae" else "",
         format=spec.config.image_format,
         dtype=spec.config.dtype,

@@ -6,10 +6,9 @@ import tempfile
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property, partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,101 +18,89 @@ from raycond import files
 from raycond.data.images import load_many
 from raycond.data.quarantine import BadRecord
 from raycond.data.refs import ImageRef
+from raycond.device import require_device
 from raycond.errors import BadImage, RaycondError
 from raycond.generate import images as generate
-from raycond.latents.codec import Codec, open_codec
+from raycond.latents.codec import open_codec
 from raycond.quantize import store
 from raycond.quantize.codebook import Codebook
-from raycond.quantize.quantizer import StreamQuantizer, quantize_classes, require_enough
+from raycond.quantize.quantizer import StreamQuantizer, quantize_classes, require_enough, require_finite
 from raycond.quantize.study import w2_study
 from raycond.runtime import records
-from raycond.runtime.units import Job, Result, WorkerSpec, images_fingerprint
+from raycond.runtime.units import Facts, Job, Result, WorkerSpec, images_fingerprint
 
 
 @dataclass
 class _Encoded:
-    """A class after encoding: latents (n, *latent) on the device, None when streamed; what was found on the way."""
+    """A class after encoding: the images used and their latents (n, *latent) on the device, None when streamed."""
 
     kept: list[ImageRef] = field(default_factory=list)
-    bad: list[BadRecord] = field(default_factory=list)
     latents: Tensor | None = None
     content: str = ""
 
 
+_Work = tuple[Job, Result]
+
+
 class ClassWorker:
-    """Holds one codec on one device and turns jobs into files and records."""
+    """Holds one codec on one device and turns jobs into files and records.
+
+    Raises RaycondError if there is no such device or codec here: a fault of the machine, not of a class.
+    """
 
     def __init__(self, spec: WorkerSpec, device: str) -> None:
         self.spec = spec
         self.config = spec.config
-        self.device = device
+        require_device(device)
         torch.set_num_threads(self.config.cpus_per_actor)
-
-    @cached_property
-    def codec(self) -> Codec:
-        return open_codec(self.spec.codec, device=self.device, dtype=self.config.dtype)
+        self.codec = open_codec(spec.codec, device=device, dtype=self.config.dtype)
 
     def run(self, jobs: Sequence[Job]) -> list[Result]:
         """Work off jobs. A class that fails is reported in its result and does not stop the others."""
-        results = {job.label: Result(job.label, {}, 0, 0.0) for job in jobs}
-        self._quantize([job for job in jobs if job.quantize], results)
-        for job in jobs:
-            if not results[job.label].error:
-                self._guard(results, job, self._generate)
-        return list(results.values())
-
-    def _guard(self, results: dict[int, Result], job: Job, action: Callable[[Job], Any]) -> Any:
-        """The value of `action(job)`; an exception becomes the job's error. Its seconds are added to the job's."""
-        started = time.perf_counter()
-        value = None
-        try:
-            value = action(job)
-        except RaycondError as error:
-            results[job.label] = results[job.label]._replace(error=str(error))
-        except Exception as error:
-            text = "".join(traceback.format_exception(error)).strip()
-            results[job.label] = results[job.label]._replace(error=text)
-        passed = results[job.label].seconds + time.perf_counter() - started
-        results[job.label] = results[job.label]._replace(seconds=passed)
-        return value
+        work = [(job, Result(job.label)) for job in jobs]
+        self._quantize([(job, result) for job, result in work if job.quantize])
+        for job, result in work:
+            if not result.error:
+                with _reported(result):
+                    self._generate(job, result)
+        return [result for _, result in work]
 
     # ---- quantize
 
-    def _quantize(self, jobs: Sequence[Job], results: dict[int, Result]) -> None:
-        if self.config.quantizer == "clvq":
-            for job in jobs:
-                self._guard(results, job, partial(self._quantize_stream, results))
-            return
-        groups: dict[tuple[int, tuple[int, ...]], list[tuple[Job, _Encoded]]] = defaultdict(list)
-        for job in jobs:
-            encoded = self._guard(results, job, self._encode)
-            if encoded is not None:
-                groups[len(encoded.kept), tuple(job.quantize)].append((job, encoded))
-        for (_, counts), group in groups.items():
-            books = self._guard(results, group[0][0], partial(self._books, group, counts))
-            for position, (job, encoded) in enumerate(group):
-                if books is None:  # the group shares its failure
-                    results[job.label] = results[job.label]._replace(error=results[group[0][0].label].error)
+    def _quantize(self, work: Sequence[_Work]) -> None:
+        groups: dict[tuple[int, tuple[int, ...]], list[tuple[Job, Result, _Encoded]]] = defaultdict(list)
+        for job, result in work:
+            with _reported(result):
+                if self.config.quantizer == "clvq":
+                    self._quantize_stream(job, result)
                 else:
-                    self._guard(results, job, partial(self._save, results, encoded, books[position]))
+                    encoded = self._encode(job, result)
+                    groups[len(encoded.kept), tuple(job.quantize)].append((job, result, encoded))
+        for (_, counts), group in groups.items():
+            books: list[list[Codebook]] = []
+            with _reported(*(result for _, result, _ in group)):
+                books = self._books(group, counts)
+            for (job, result, encoded), found in zip(group, books, strict=False):  # none if that failed
+                with _reported(result):
+                    self._save(job, result, encoded, found)
 
-    def _books(self, group: list[tuple[Job, _Encoded]], counts: tuple[int, ...], _: Job) -> list[list[Codebook]]:
+    def _books(self, group: Sequence[tuple[Job, Result, _Encoded]], counts: tuple[int, ...]) -> list[list[Codebook]]:
         """Codebooks of classes of equal size, together, which is what fills a GPU."""
         return quantize_classes(
-            torch.stack([encoded.latents for _, encoded in group if encoded.latents is not None]),
+            torch.stack([encoded.latents for _, _, encoded in group if encoded.latents is not None]),
             counts,
             kind=self.config.quantizer,
-            seeds=[self._seed(job.label) for job, _ in group],
+            seeds=[self._seed(job.label) for job, _, _ in group],
             restarts=self.config.restarts,
         )
 
-    def _quantize_stream(self, results: dict[int, Result], job: Job) -> None:
+    def _quantize_stream(self, job: Job, result: Result) -> None:
         with tempfile.TemporaryDirectory(prefix="raycond-") as folder:
             stream = StreamQuantizer(tuple(job.quantize), self._seed(job.label), f"{folder}/latents")
-            encoded = self._encode(job, stream)
-            self._save(results, encoded, stream.codebooks(), job)
+            encoded = self._encode(job, result, stream)
+            self._save(job, result, encoded, stream.codebooks())
 
-    def _encode(self, job: Job, stream: StreamQuantizer | None = None) -> _Encoded:
+    def _encode(self, job: Job, result: Result, stream: StreamQuantizer | None = None) -> _Encoded:
         refs = self.spec.source.refs(job.label)
         class_id = self.spec.source.classes.ids[job.label]
         if stream is not None:  # a stream needs its images in random order, the same at every run
@@ -122,10 +109,11 @@ class ClassWorker:
         found = _Encoded()
         digests: list[tuple[str, str]] = []
         parts: list[Tensor] = []
-        for batch in self._batches(refs, class_id, found, digests):
+        for batch in self._batches(refs, class_id, result.bad, digests):
             images = torch.from_numpy(np.stack([image for _, image in batch])).permute(0, 3, 1, 2)
             seeds = [self._seed(ref.id) for ref, _ in batch] if self.config.posterior == "sample" else None
             latents = self.codec.encode(images, seeds)
+            require_finite(class_id, latents)
             found.kept += [ref for ref, _ in batch]
             if stream is None:
                 parts.append(latents)
@@ -138,7 +126,7 @@ class ClassWorker:
         return found
 
     def _batches(
-        self, refs: list[ImageRef], class_id: str, found: _Encoded, digests: list[tuple[str, str]]
+        self, refs: list[ImageRef], class_id: str, bad: list[BadRecord], digests: list[tuple[str, str]]
     ) -> Iterator[list[tuple[ImageRef, np.ndarray]]]:
         """Batches of good images; threads decode ahead while the caller encodes."""
         batch: list[tuple[ImageRef, np.ndarray]] = []
@@ -153,7 +141,7 @@ class ClassWorker:
             prefetch=2 * self.config.batch,
         ):
             if isinstance(image, BadImage):
-                found.bad.append(BadRecord.of(ref, class_id, image.reason))
+                bad.append(BadRecord.of(ref, class_id, image.reason))
                 continue
             digests.append((ref.id, sha))
             batch.append((ref, image))
@@ -163,25 +151,23 @@ class ClassWorker:
         if batch:
             yield batch
 
-    def _save(self, results: dict[int, Result], encoded: _Encoded, books: Sequence[Codebook], job: Job) -> None:
-        facts = {}
+    def _save(self, job: Job, result: Result, encoded: _Encoded, books: Sequence[Codebook]) -> None:
         for (ipc, expected), book in zip(job.quantize.items(), books, strict=True):
             medoids = tuple(encoded.kept[i].id for i in book.medoids.tolist())
             stored = store.StoredCodebook(book, self.spec.source.classes.ids[job.label], job.label, medoids)
             study = None
             if job.label < self.config.w2_classes and encoded.latents is not None:
                 study = w2_study(encoded.latents.flatten(1), book.centroids.flatten(1).to(encoded.latents))
-            facts[ipc] = records.finish(
+            result.facts[ipc] = records.finish(
                 self.spec.layout.codebook(ipc, job.label),
                 expected,
                 store.to_bytes(stored),
                 images=len(encoded.kept),
                 distortion=book.distortion,
                 content=encoded.content,
-                bad=[list(b) for b in encoded.bad],
+                bad=[list(b) for b in result.bad],
                 w2=study,
             )
-        results[job.label] = results[job.label]._replace(facts=facts, images=len(encoded.kept))
 
     def _seed(self, unit: int | str) -> int:
         """A stream of its own for every class (by id, not position) and image."""
@@ -190,15 +176,15 @@ class ClassWorker:
 
     # ---- generate
 
-    def _generate(self, job: Job) -> None:
+    def _generate(self, job: Job, result: Result) -> None:
+        made: dict[int, Facts] = job.made | result.facts
         for generator, ipcs in job.generate.items():
             for ipc in ipcs:
-                expected = images_fingerprint(self.spec, generator, ipc, job.label)
+                expected = images_fingerprint(self.spec, generator, made[ipc])
                 stored = store.read(self.spec.layout.codebook(ipc, job.label))
                 images = self._medoids(stored) if generator == "medoid" else self._decoded(stored)
                 encoded = [generate.encode_image(image, self.config.image_format) for image in images]
-                output = self.spec.layout.images(generator, ipc, job.label)
-                records.finish(output, expected, generate.pack(encoded), images=len(encoded))
+                records.finish(self.spec.layout.images(generator, ipc, job.label), expected, generate.pack(encoded))
 
     def _decoded(self, stored: store.StoredCodebook) -> np.ndarray:
         return generate.decode_centroids(stored, self.codec, batch=self.config.batch)
@@ -213,3 +199,18 @@ class ClassWorker:
             channels=self.spec.channels,
             max_pixels=self.config.max_pixels,
         )
+
+
+@contextmanager
+def _reported(*results: Result) -> Iterator[None]:
+    """An exception becomes the error of the results; the time is added to theirs, shared out."""
+    started, error = time.perf_counter(), ""
+    try:
+        yield
+    except RaycondError as known:
+        error = str(known)
+    except Exception as unknown:
+        error = "".join(traceback.format_exception(unknown)).strip()
+    for result in results:
+        result.error = result.error or error
+        result.seconds += (time.perf_counter() - started) / len(results)
