@@ -18,7 +18,7 @@ from raycond.quantize.quantizer import quantize
 from raycond.quantize.study import d4m_centroids, mean_rows, w2_study
 
 IPCS = (10, 50, 100)
-REPEATS = 5
+REPEATS = 7
 Run = Callable[[Tensor], list[Tensor]]
 
 
@@ -34,8 +34,8 @@ def kmeans(x: Tensor) -> list[Tensor]:
 
 
 RUNS: dict[str, Run] = {
-    "raycond lloyd (2 restarts)": ours(2),
     "raycond lloyd (5 restarts)": ours(5),
+    "raycond lloyd (1 restart)": ours(1),
     "scikit-learn KMeans (n_init 1)": kmeans,
     "faiss.Kmeans (20 iterations)": lambda x: [faiss_kmeans(x, k, seed=0) for k in IPCS],
     "D4M: partial_fit, batch = IPC": lambda x: [d4m_centroids(x, k) for k in IPCS],
@@ -72,7 +72,7 @@ def w2() -> None:
             studies = []
             for label in range(10):
                 x = latents(label, size)
-                studies.append(w2_study(x, quantize(x, (ipc,), kind="lloyd", seed=0, restarts=2)[0].centroids))
+                studies.append(w2_study(x, quantize(x, (ipc,), kind="lloyd", seed=0, restarts=5)[0].centroids))
             for row in mean_rows(studies):
                 pair = f"{row['centroids']}, {row['weights']} weights"
                 rows.append([str(ipc), pair, f"{row['w2']:.2f}", f"{100 * row['change']:+.1f} %", f"{row['ess']:.2f}"])

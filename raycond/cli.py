@@ -74,7 +74,7 @@ def quantize_options(parser: argparse.ArgumentParser) -> None:
     option("--resize", choices=["crop", "squash"], help="shorter side and centre crop (default), or squash")
     option("--ipc", type=int, nargs="+", metavar="N", help="images per class")
     option("--quantizer", choices=["lloyd", "clvq", "faiss"])
-    option("--restarts", type=int, metavar="N", help="of lloyd (default 2)")
+    option("--restarts", type=int, metavar="N", help="of lloyd (default 5)")
     option("--weights", choices=["uniform", "density", "sqrt"], help="of the condensed images (default sqrt)")
     option("--generator", metavar="KIND", help="images from latents: vae or medoid (default vae)")
     option("--image-format", choices=["png", "jpeg", "webp"])

@@ -63,7 +63,7 @@ class QuantizeConfig:
     resize: Literal["crop", "squash"] = "crop"
     ipc: tuple[int, ...] = (10, 50)
     quantizer: Literal["lloyd", "clvq", "faiss"] = "lloyd"
-    restarts: int = pydantic.Field(default=2, ge=1)
+    restarts: int = pydantic.Field(default=5, ge=1)
     weights: Literal["uniform", "density", "sqrt"] = "sqrt"
     generator: Literal["vae", "medoid"] = "vae"
     image_format: Literal["png", "jpeg", "webp"] = "png"

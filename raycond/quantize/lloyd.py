@@ -2,7 +2,7 @@
 
 A class has hundreds to a few thousand images (n) of many thousand latent numbers (d). While n < d everything runs on
 the n×n Gram matrix: one product of n²·d multiply-adds serves every IPC, restart and seeding step, and an iteration
-costs n²·K instead of n·d·K. Otherwise the latents themselves are used. Lloyd stalls early when n/K is small, so the
+costs n² instead of n·d·K. Otherwise the latents themselves are used. Lloyd stalls early when n/K is small, so the
 best restart is polished by Hartigan's exchanges of single points, whose optima are a subset of Lloyd's: the cells
 remain Voronoi cells (Telgarsky and Vattani, AISTATS 2010).
 
@@ -11,6 +11,7 @@ Everything is batched over B classes of equal size, which is what fills a GPU; o
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -24,7 +25,7 @@ MAX_SWEEPS = 1000
 
 
 def lloyd(
-    points: Tensor, counts: Sequence[int], *, seeds: Sequence[int], restarts: int = 2, iterations: int = 100
+    points: Tensor, counts: Sequence[int], *, seeds: Sequence[int], restarts: int = 5, iterations: int = 100
 ) -> dict[int, Tensor]:
     """Centroids of B classes at every K in `counts`: {K: (B, K, d) float32}.
 
@@ -39,8 +40,8 @@ def lloyd(
     found = {}
     for K in counts:
         labels, cost = _iterate(space, start[:, :, :K], iterations)
-        lane = torch.arange(B, device=points.device)
-        found[K] = _centroids(points, _exchange(space, labels[lane, cost.argmin(1)], K), K)
+        best = labels.view(B, restarts, n)[torch.arange(B, device=points.device), cost.view(B, restarts).argmin(1)]
+        found[K] = _centroids(points, _exchange(space, best, K), K)
     return found
 
 
@@ -74,29 +75,34 @@ class _Space:
         return self.points[b, rows] @ self.points[b].T
 
     def cell_sums(self, labels: Tensor, K: int) -> tuple[Tensor, Tensor]:
-        """Inner products (B, K, n) of the cells' sums with all points, and the cells' sizes (B, K) as floats."""
-        member = torch.zeros(self.B, K, self.n, device=labels.device, dtype=self.points.dtype)
-        member.scatter_(1, labels[:, None], 1)
-        sums = member @ self.gram if self.gram is not None else (member @ self.points) @ self.points.mT
-        return sums, member.sum(2)
+        """Inner products (L, K, n) of the cells' sums with all points, and the cells' sizes (L, K) as floats.
 
-    def to_means(self, labels: Tensor, K: int) -> Tensor:
-        """Squared distances (B, R, n, K) of all points to the means of the cells of `labels` (B, R, n)."""
-        B, R, n = labels.shape
-        share = torch.zeros(B, n, R * K, device=labels.device, dtype=self.points.dtype)
-        flat = (labels + torch.arange(R, device=labels.device)[:, None] * K).mT  # (B, n, R)
-        sizes = torch.zeros(B, R * K, device=labels.device, dtype=share.dtype)
-        sizes.scatter_add_(1, flat.reshape(B, -1), torch.ones_like(sizes[:, :1]).expand(B, n * R))
-        share.scatter_(2, flat, 1 / sizes.gather(1, flat.reshape(B, -1)).view(B, n, R))
-        if self.gram is not None:
-            cross = self.gram @ share
-            square = (share * cross).sum(1)
-        else:
-            means = share.mT @ self.points
-            cross = self.points @ means.mT
-            square = means.square().sum(2)
-        distance = cross.mul_(-2).add_(square[:, None]).add_(self.norms[:, :, None])
-        return distance.view(B, n, R, K).transpose(1, 2)
+        labels: (L, n), L a multiple of B, the lanes of one class together. A sum of Gram rows costs n² per lane
+        whatever K is; a product with a dense membership matrix would cost n²·K.
+        """
+        sums = torch.cat([self._sums(b, lanes, K) for b, lanes in enumerate(labels.view(self.B, -1, self.n))])
+        sizes = torch.zeros(len(labels), K, device=labels.device, dtype=self.points.dtype)
+        return sums, sizes.scatter_add_(1, labels, torch.ones_like(labels, dtype=sizes.dtype))
+
+    def _sums(self, b: int, labels: Tensor, K: int) -> Tensor:
+        R, n = labels.shape
+        cells = (labels + torch.arange(R, device=labels.device)[:, None] * K).flatten()
+        starts = torch.zeros(R * K + 1, dtype=torch.long, device=labels.device)
+        starts[1:] = torch.bincount(cells, minlength=R * K).cumsum(0)
+        members = cells.argsort(stable=True) % n
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch calls its CSR tensors a beta
+            ones = torch.ones(R * n, device=labels.device, dtype=self.points.dtype)
+            member = torch.sparse_csr_tensor(starts, members, ones, (R * K, n))
+            sums = member @ (self.gram[b] if self.gram is not None else self.points[b])
+        return (sums if self.gram is not None else sums @ self.points[b].T).view(R, K, n)
+
+    def to_means(self, sums: Tensor, sizes: Tensor, labels: Tensor) -> Tensor:
+        """Squared distances (L, K, n) of all points to the means of the cells, from what `cell_sums` gives."""
+        square = torch.zeros_like(sizes).scatter_add_(1, labels, sums.gather(1, labels[:, None])[:, 0])
+        norms = self.norms.repeat_interleave(len(labels) // self.B, 0)
+        distance = (sums * (-2 / sizes)[:, :, None]).add_((square / sizes.square())[:, :, None])
+        return distance.add_(norms[:, None])
 
 
 def _plus_plus(space: _Space, count: int, restarts: int, seeds: Sequence[int]) -> Tensor:
@@ -122,25 +128,25 @@ def _plus_plus(space: _Space, count: int, restarts: int, seeds: Sequence[int]) -
 
 
 def _iterate(space: _Space, start: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """Lloyd from seed points (B, R, K) to a fixed point: labels (B, R, n) and cost (B, R)."""
+    """Lloyd from seed points (B, R, K) to a fixed point: labels (B·R, n) and cost (B·R,)."""
     B, R, K = start.shape
-    distance = space.to_points(start.reshape(B, -1)).view(B, R, K, space.n).mT
-    labels = torch.full((B, R, space.n), -1, device=start.device)
+    distance = space.to_points(start.reshape(B, -1)).view(B * R, K, space.n)
+    labels = torch.full((B * R, space.n), -1, device=start.device)
     for _ in range(iterations):
-        nearest, new = distance.min(3)
+        nearest, new = distance.min(1)
         new = _without_empty(new, nearest, K)
         if torch.equal(new, labels):
             break
         labels = new
-        distance = space.to_means(labels, K)
-    return labels, distance.gather(3, labels[..., None]).sum((2, 3))
+        distance = space.to_means(*space.cell_sums(labels, K), labels)
+    return labels, distance.gather(1, labels[:, None]).sum((1, 2))
 
 
 def _without_empty(labels: Tensor, distance: Tensor, K: int) -> Tensor:
-    seen = torch.zeros(*labels.shape[:2], K, dtype=torch.bool, device=labels.device)
-    seen.scatter_(2, labels, torch.ones_like(labels, dtype=torch.bool))
-    for b, r in (~seen.all(2)).nonzero().tolist():
-        labels[b, r] = fill_empty(labels[b, r], distance[b, r], K)
+    seen = torch.zeros(len(labels), K, dtype=torch.bool, device=labels.device)
+    seen.scatter_(1, labels, torch.ones_like(labels, dtype=torch.bool))
+    for lane in (~seen.all(1)).nonzero().flatten().tolist():
+        labels[lane] = fill_empty(labels[lane], distance[lane], K)
     return labels
 
 
@@ -156,8 +162,7 @@ def _exchange(space: _Space, labels: Tensor, K: int) -> Tensor:
     least = EXCHANGE_GAIN * space.norms.mean(1, keepdim=True)
     for _ in range(MAX_SWEEPS if K > 1 else 0):
         own = labels[:, None]
-        square = torch.zeros_like(sizes).scatter_add_(1, labels, sums.gather(1, own)[:, 0]) / sizes.square()
-        distance = (sums * (-2 / sizes)[:, :, None]).add_(square[:, :, None]).add_(space.norms[:, None])
+        distance = space.to_means(sums, sizes, labels)
         mine = sizes.gather(1, labels)
         leave = distance.gather(1, own)[:, 0] * mine / (mine - 1).clamp(min=1)
         leave[mine == 1] = 0  # the last point of a cell stays
