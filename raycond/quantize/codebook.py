@@ -12,7 +12,7 @@ from torch import Tensor
 from raycond.errors import RaycondError, UserError
 
 WEIGHT_MODES = {"uniform": 0.0, "sqrt": 0.5, "density": 1.0}
-_CHUNK_BYTES = (2**21, 2**28)  # of points looked at together: a CPU's cache, a GPU's memory
+_CHUNK_BYTES = (2**22, 2**28)  # of points looked at together: a CPU's cache, a GPU's memory
 _MARGIN = 1e-4  # relative gap below which float32 cannot be trusted to name the nearest centroid
 
 
@@ -74,7 +74,7 @@ def _nearest(points: Tensor, centroids: Tensor, shift: Tensor, centred: Tensor, 
     scores = torch.addmm(norms, points - shift, centred.T, alpha=-2)  # |x|² is common to a row
     best = scores.topk(min(2, len(centroids)), largest=False)
     labels = best.indices[:, 0].clone()
-    distance = (points - centroids[labels]).square_().sum(1, dtype=torch.float64)
+    distance = (points - centroids[labels]).square_().sum(1).double()
     gap = best.values[:, -1] - best.values[:, 0]
     for i in (gap <= _MARGIN * (distance + norms.max())).nonzero().flatten().tolist() if len(centroids) > 1 else ():
         exact = (points[i].double() - centroids.double()).square().sum(1)

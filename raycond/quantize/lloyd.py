@@ -85,17 +85,12 @@ class _Space:
         return sums, sizes.scatter_add_(1, labels, torch.ones_like(labels, dtype=sizes.dtype))
 
     def _sums(self, b: int, labels: Tensor, K: int) -> Tensor:
-        R, n = labels.shape
-        cells = (labels + torch.arange(R, device=labels.device)[:, None] * K).flatten()
-        starts = torch.zeros(R * K + 1, dtype=torch.long, device=labels.device)
-        starts[1:] = torch.bincount(cells, minlength=R * K).cumsum(0)
-        members = cells.argsort(stable=True) % n
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch calls its CSR tensors a beta
-            ones = torch.ones(R * n, device=labels.device, dtype=self.points.dtype)
-            member = torch.sparse_csr_tensor(starts, members, ones, (R * K, n))
-            sums = member @ (self.gram[b] if self.gram is not None else self.points[b])
-        return (sums if self.gram is not None else sums @ self.points[b].T).view(R, K, n)
+        member = _members(labels, K, self.points.dtype)
+        if self.gram is not None:
+            sums = member @ self.gram[b]
+        else:
+            sums = (member @ self.points[b]) @ self.points[b].T
+        return sums.view(len(labels), K, self.n)
 
     def to_means(self, sums: Tensor, sizes: Tensor, labels: Tensor) -> Tensor:
         """Squared distances (L, K, n) of all points to the means of the cells, from what `cell_sums` gives."""
@@ -203,6 +198,20 @@ def _move(space: _Space, b: int, rows: Tensor, goal: Tensor, labels: Tensor, sum
 
 
 def _centroids(points: Tensor, labels: Tensor, K: int) -> Tensor:
-    """Means of the cells (B, K, d), summed in float64 in image order: they depend on the labels alone."""
-    means = [points[b, labels[b] == k].mean(0, dtype=torch.float64) for b in range(len(points)) for k in range(K)]
-    return torch.stack(means).view(points.shape[0], K, -1).float()
+    """Means of the cells (B, K, d), each summed in image order: they depend on the labels alone."""
+    sizes = torch.stack([torch.bincount(one, minlength=K) for one in labels])
+    sums = torch.stack([_members(one[None], K, x.dtype) @ x for one, x in zip(labels, points, strict=True)])
+    return sums / sizes[:, :, None]
+
+
+def _members(labels: Tensor, K: int, dtype: torch.dtype) -> Tensor:
+    """Sparse (R·K, n) matrix of ones: which of n points are in which cell of each of R labellings (R, n)."""
+    R, n = labels.shape
+    cells = (labels + torch.arange(R, device=labels.device)[:, None] * K).flatten()
+    starts = torch.zeros(R * K + 1, dtype=torch.long, device=labels.device)
+    starts[1:] = torch.bincount(cells, minlength=R * K).cumsum(0)
+    columns = cells.argsort(stable=True) % n
+    ones = torch.ones(R * n, device=labels.device, dtype=dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls its CSR tensors a beta
+        return torch.sparse_csr_tensor(starts, columns, ones, (R * K, n))

@@ -47,7 +47,7 @@ def test_voronoi_counts_give_the_optimal_transport_distance(kind: str) -> None:
         assert int(book.counts.min()) >= 1
         assert book.counts.tolist() == sorted(book.counts.tolist(), reverse=True)
         assert book.distortion == pytest.approx(w2(x, book.centroids, book.counts) ** 2, rel=1e-4)
-        assert book.distortion**0.5 <= w2_uniform(x, book.centroids) * (1 + 1e-9)
+        assert book.distortion**0.5 <= w2_uniform(x, book.centroids) * (1 + 1e-6)  # K = 1: equal but for float32
         labels = squared(x, book.centroids).argmin(1)
         assert torch.bincount(labels, minlength=len(book)).tolist() == book.counts.tolist()
 
