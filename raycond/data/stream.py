@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import IO, cast
 
 import fsspec
@@ -33,7 +33,8 @@ def writer(uri: str) -> Iterator[IO[bytes]]:
     """
     if not files.is_local(uri):
         fs, path = fsspec.core.url_to_fs(uri)
-        with fs.transaction, fs.open(path, "wb") as file:
+        # a filesystem has one transaction at a time: a stream opened inside another's appears together with it
+        with nullcontext() if fs._intrans else fs.transaction, fs.open(path, "wb") as file:
             yield cast(IO[bytes], file)
         return
     path = files.absolute(uri)

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from safetensors.torch import save
 
 from raycond import files
+from raycond.data import stream
 from raycond.data.classes import Classes
 from raycond.quantize.codebook import Codebook
 from raycond.sets.card import card
 from raycond.sets.manifest import FORMAT_VERSION, NAME
 from raycond.sets.preview import preview
 
+PREVIEW_CLASSES = 20
 SHARD_BYTES = 256 * 2**20
+GROUP_ROWS, GROUP_BYTES = 1000, 8 * 2**20  # of a Parquet row group, all that is held in memory at once
 
 
 @dataclass(frozen=True)
@@ -59,9 +64,8 @@ class SetWriter:
         files.delete(files.join(self.folder, NAME))
         for ipc in self.ipcs:
             self._write_ipc(ipc)
-        self._put(
-            "preview.png", preview([self._load(self.ipcs[-1], label) for label in range(min(len(self.classes), 20))])
-        )
+        shown = [self._load(self.ipcs[-1], label) for label in range(min(len(self.classes), PREVIEW_CLASSES))]
+        self._put("preview.png", preview(shown))
         manifest = {
             "format_version": FORMAT_VERSION,
             "classes": self.classes.to_dict(),
@@ -80,58 +84,54 @@ class SetWriter:
         return manifest
 
     def _write_ipc(self, ipc: int) -> None:
-        shards = list(self._shards(ipc))
+        first = self._load(ipc, 0)
+        step = max(1, SHARD_BYTES // (sum(map(len, first.images)) + first.codebook.centroids.nbytes))
+        shards = [range(k, min(k + step, len(self.classes))) for k in range(0, len(self.classes), step)]
+        latent = tuple(first.codebook.centroids.shape[1:])
         counted: dict[str, Any] = {"images": 0, "source_images": 0, "distortion": []}
         for number, labels in enumerate(shards):
-            parts = [self._load(ipc, label) for label in labels]
-            data = self._table_bytes(parts)
-            self._put(f"data/ipc{ipc}/train-{number:05d}-of-{len(shards):05d}.parquet", data)
-            name = f"latents/ipc{ipc}.safetensors"
-            if len(shards) > 1:
-                name = f"latents/ipc{ipc}-{number:05d}-of-{len(shards):05d}.safetensors"
-            self._storage["latents"] += self._put(name, _latents(parts))
-            self._count(data)
-            for part in parts:
-                counted["images"] += len(part.images)
-                counted["source_images"] += int(part.codebook.counts.sum())
-                counted["distortion"].append(part.codebook.distortion)
+            suffix = f"-{number:05d}-of-{len(shards):05d}"
+            name = f"latents/ipc{ipc}{suffix if len(shards) > 1 else ''}.safetensors"
+            with (
+                self._stream(f"data/ipc{ipc}/train{suffix}.parquet") as table,
+                self._stream(name) as tensors,
+                _Rows(table, self.classes) as rows,
+            ):
+                counts = []
+                tensors.write(_header(ipc * len(labels), latent))
+                for label in labels:
+                    part = self._load(ipc, label)
+                    rows.add(self._rows(part))
+                    tensors.write(part.codebook.centroids.contiguous().numpy().tobytes())
+                    counts.append(part.codebook.counts)
+                    counted["images"] += len(part.images)
+                    counted["source_images"] += int(part.codebook.counts.sum())
+                    counted["distortion"].append(part.codebook.distortion)
+                tensors.write(torch.tensor(labels).repeat_interleave(ipc).int().numpy().tobytes())
+                tensors.write(torch.cat(counts).int().numpy().tobytes())
+            self._storage["latents"] += self._files[name]["bytes"]
+            for column, size in rows.sizes().items():
+                self._storage[column] += size
         self._cells[f"ipc{ipc}"] = counted
 
-    def _shards(self, ipc: int) -> Iterator[list[int]]:
-        """Labels of each shard; sizes are measured on class 0, for classes are alike."""
-        first = self._load(ipc, 0)
-        size = sum(map(len, first.images)) + first.codebook.centroids.nbytes
-        step = max(1, SHARD_BYTES // max(1, size))
-        for start in range(0, len(self.classes), step):
-            yield list(range(start, min(start + step, len(self.classes))))
+    def _rows(self, part: ClassPart) -> dict[str, list[Any]]:
+        class_id, count = self.classes.ids[part.label], len(part.images)
+        paths = [f"{class_id}/{k:05d}.{self.image_format}" for k in range(count)]
+        return {
+            "image": [{"bytes": data, "path": path} for data, path in zip(part.images, paths, strict=True)],
+            "label": [part.label] * count,
+            "weight": part.codebook.weights(self.weights).tolist(),
+            "count": part.codebook.counts.tolist(),
+            "class_id": [class_id] * count,
+            "source_id": list(part.medoid_ids),
+        }
 
-    def _table_bytes(self, parts: Sequence[ClassPart]) -> bytes:
-        schema = _schema(self.classes)
-        rows: dict[str, list[Any]] = {name: [] for name in schema.names}
-        for part in parts:
-            class_id = self.classes.ids[part.label]
-            weights = part.codebook.weights(self.weights).tolist()
-            for k, image in enumerate(part.images):
-                rows["image"].append({"bytes": image, "path": f"{class_id}/{k:05d}.{self.image_format}"})
-                rows["label"].append(part.label)
-                rows["weight"].append(weights[k])
-                rows["count"].append(int(part.codebook.counts[k]))
-                rows["class_id"].append(class_id)
-                rows["source_id"].append(part.medoid_ids[k])
-        buffer = io.BytesIO()
-        # encoded images do not shrink; dictionary pages would only copy them
-        table = pa.table(rows, schema=schema)
-        pq.write_table(table, buffer, compression="zstd", row_group_size=1000, use_dictionary=["class_id"])
-        return buffer.getvalue()
-
-    def _count(self, data: bytes) -> None:
-        meta = pq.read_metadata(io.BytesIO(data))
-        place = {"image.bytes": "images", "weight": "weights", "label": "labels"}
-        for group in range(meta.num_row_groups):
-            for c in range(meta.num_columns):
-                column = meta.row_group(group).column(c)
-                if column.path_in_schema in place:
-                    self._storage[place[column.path_in_schema]] += column.total_compressed_size
+    @contextmanager
+    def _stream(self, name: str) -> Iterator[_Hashed]:
+        with stream.writer(files.join(self.folder, name)) as file:
+            hashed = _Hashed(file)
+            yield hashed
+        self._files[name] = {"sha256": hashed.sha256.hexdigest(), "bytes": hashed.bytes}
 
     def _put(self, name: str, data: bytes) -> int:
         files.write_bytes(files.join(self.folder, name), data)
@@ -175,11 +175,77 @@ def _schema(classes: Classes) -> pa.Schema:
     )
 
 
-def _latents(parts: Sequence[ClassPart]) -> bytes:
-    """Rows in the order of the images: latents (N, *latent) float32, labels and counts (N,) int64."""
-    tensors = {
-        "latents": torch.cat([p.codebook.centroids for p in parts]),
-        "labels": torch.cat([torch.full((len(p.images),), p.label) for p in parts]),
-        "counts": torch.cat([p.codebook.counts for p in parts]),
-    }
-    return save(tensors)
+class _Hashed(io.RawIOBase):
+    """A stream that keeps the digest and the number of the bytes that pass through it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.sha256, self.bytes = file, hashlib.sha256(), 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.sha256.update(data)
+        self.bytes += len(data)
+        self.file.write(data)
+        return len(data)
+
+
+class _Rows:
+    """Rows of a shard into Parquet row groups, each closed at `GROUP_ROWS` rows or `GROUP_BYTES` of images."""
+
+    def __init__(self, sink: _Hashed, classes: Classes) -> None:
+        self._schema = _schema(classes)
+        self._waiting: list[pa.Table] = []
+        self._meta: list[Any] = []
+        # encoded images do not shrink, and dictionary pages would only copy them
+        options: dict[str, Any] = {"compression": "zstd", "use_dictionary": ["class_id"]}
+        self._writer = pq.ParquetWriter(sink, self._schema, metadata_collector=self._meta, **options)
+
+    def __enter__(self) -> _Rows:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._flush()
+        self._writer.close()
+
+    def add(self, rows: dict[str, list[Any]]) -> None:
+        self._waiting.append(pa.table(rows, schema=self._schema))
+        if sum(t.num_rows for t in self._waiting) >= GROUP_ROWS or sum(t.nbytes for t in self._waiting) >= GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            table = pa.concat_tables(self._waiting)
+            self._writer.write_table(table, row_group_size=table.num_rows)
+            self._waiting = []
+
+    def sizes(self) -> dict[str, int]:
+        """Stored bytes of images, weights and labels, once closed."""
+        place = {"image.bytes": "images", "weight": "weights", "label": "labels"}
+        found = dict.fromkeys(place.values(), 0)
+        for group in (meta.row_group(g) for meta in self._meta for g in range(meta.num_row_groups)):
+            for column in (group.column(c) for c in range(group.num_columns)):
+                if column.path_in_schema in place:
+                    found[place[column.path_in_schema]] += column.total_compressed_size
+        return found
+
+
+def _header(rows: int, latent: tuple[int, ...]) -> bytes:
+    """Start of a safetensors file of latents (rows, *latent) float32, labels and counts (rows,) int32.
+
+    Written by hand because safetensors' own writer wants all tensors in memory. All three have four-byte numbers, so
+    each is aligned whatever the one before it is.
+    """
+    described, start = {}, 0
+    for name, dtype, shape in (
+        ("latents", "F32", (rows, *latent)),
+        ("labels", "I32", (rows,)),
+        ("counts", "I32", (rows,)),
+    ):
+        end = start + 4 * math.prod(shape)
+        described[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
+        start = end
+    text = json.dumps(described).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
