@@ -128,8 +128,11 @@ def _gallery(config: QuantizeConfig, run: QuantizeRun, ipc: int) -> dict[str, li
     for label, class_id in enumerate(run.source.classes.ids[:GALLERY_CLASSES]):
         book = store.read(run.layout.codebook(ipc, label)).codebook
         images = unpack(run.layout.images(config.generator, ipc, label))
-        weights = book.weights(config.weights).tolist()
-        gallery[class_id] = [Picture(*row) for row in zip(images, weights, book.counts.tolist(), strict=True)]
+        nearest: list[bytes | None] = [None] * len(images)
+        if config.generator != "medoid":
+            nearest = [*unpack(run.layout.images("medoid", ipc, label))]
+        weights, counts = book.weights(config.weights).tolist(), book.counts.tolist()
+        gallery[class_id] = [Picture(*row) for row in zip(images, weights, counts, nearest, strict=True)]
     return gallery
 
 

@@ -98,9 +98,9 @@ def test_rerun_does_nothing(source: Path, copy: Path) -> None:
     ("options", "redone"),
     [
         ({"weights": "density"}, ()),
-        ({"generator": "medoid"}, ("images/medoid/ipc1", "images/medoid/ipc3")),
-        ({"image_format": "webp"}, ("images/vae/ipc1", "images/vae/ipc3")),
-        ({"ipc": (1, 2, 3)}, ("codebooks/ipc2", "images/vae/ipc2")),
+        ({"generator": "medoid"}, ()),  # medoids are made beside every other generator, for the report
+        ({"image_format": "webp"}, ("images",)),
+        ({"ipc": (1, 2, 3)}, ("codebooks/ipc2", "images/vae/ipc2", "images/medoid/ipc2")),
         ({"ipc": (3,)}, ()),
         ({"size": 6}, ("codebooks", "images")),
         ({"seed": 1}, ("codebooks", "images")),
