@@ -160,7 +160,7 @@ def _stages(config: QuantizeConfig, run: QuantizeRun, runner: Runner) -> None:
     codec = run.codec
     spec = WorkerSpec(config, run.source, codec.where, codec.digest, codec.channels, run.layout)
     with run.timed("condense"):
-        kinds = sorted({config.generator, "medoid"})  # the real images beside the report's, and an evaluated row
+        kinds: list[str] = sorted({config.generator, "medoid"})  # the real images beside the report's, and an evaluated row
         outcome = condense_classes(runner, spec, fingerprints, kinds, Limit.parse(config.max_bad))
     run.codebooks = outcome.facts
     run.computed["condense"] = outcome.computed

@@ -66,11 +66,11 @@ def finished_classes(out: Path) -> int:
     """Classes of which every record of a codebook and of its images is there."""
     records = [n for n in stamps(out) if n.endswith(".done.json") and n.startswith(("work/codebooks", "work/images"))]
     by_class = [sum(Path(n).name.startswith(f"{label:05d}.") for n in records) for label in range(len(CLASSES))]
-    return sum(count == 4 for count in by_class)
+    return sum(count == 6 for count in by_class)
 
 
-# A class takes 8 renames, the configuration 1, the set comes after 34.
-@pytest.mark.parametrize("renames", [7, 24, 36])
+# A class takes 12 renames, the configuration 1, the set comes after 50.
+@pytest.mark.parametrize("renames", [7, 32, 52])
 def test_killed_run_resumes_to_the_same_bytes(source: Path, whole: Path, tmp_path: Path, renames: int) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-c", KILLED, str(renames), "quantize", "--data", str(source), "--out", str(out)]
@@ -78,7 +78,7 @@ def test_killed_run_resumes_to_the_same_bytes(source: Path, whole: Path, tmp_pat
     assert killed.returncode == -signal.SIGKILL
     assert not (out / "set" / "manifest.json").exists()
     before, finished = stamps(out), finished_classes(out)
-    assert finished == (renames - 2) // 8 if renames < 34 else finished == 4
+    assert finished == ((renames - 2) // 12 if renames < 50 else 4)
 
     run = quantize(config(source, out))
     assert run.computed["condense"] == len(CLASSES) - finished
