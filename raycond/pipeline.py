@@ -160,7 +160,8 @@ def _stages(config: QuantizeConfig, run: QuantizeRun, runner: Runner) -> None:
     codec = run.codec
     spec = WorkerSpec(config, run.source, codec.where, codec.digest, codec.channels, run.layout)
     with run.timed("condense"):
-        kinds: list[str] = sorted({config.generator, "medoid"})  # the real images beside the report's, and an evaluated row
+        # medoids are a row of the evaluation and the real neighbours in the report, whatever the generator
+        kinds: list[str] = sorted({config.generator, "medoid"})
         outcome = condense_classes(runner, spec, fingerprints, kinds, Limit.parse(config.max_bad))
     run.codebooks = outcome.facts
     run.computed["condense"] = outcome.computed
