@@ -163,9 +163,11 @@ def _connect(config: QuantizeConfig) -> None:
         options |= {"include_dashboard": config.dashboard, "dashboard_host": "127.0.0.1"}
     with _own_sigterm(), _quiet_core():
         try:
-            ray.init(address=address, **options)
+            dashboard = ray.init(address=address, **options).dashboard_url
         except (ConnectionError, ValueError) as error:
             raise UserError(f"Ray at {address}: {error}") from error
+    if dashboard:
+        print(f"dashboard  http://{dashboard}", file=sys.stderr)
 
 
 def _address() -> str:
