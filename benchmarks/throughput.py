@@ -17,6 +17,7 @@ import torch
 from benchmarks.common import imagenette, machine, print_table, taef2
 from raycond.config import load_config
 from raycond.data.images import load
+from raycond.data.quarantine import Limit
 from raycond.data.refs import ImageRef
 from raycond.data.sources import open_source
 from raycond.latents.codec import open_codec
@@ -81,17 +82,11 @@ def time_pipeline(runner: RayRunner, size: int, limit: int, out: str) -> tuple[f
 
     fingerprints = class_fingerprints(source)
     asked = time.perf_counter()
-    outcome = condense_classes(Watch(), spec, fingerprints, [], limit=_no_limit())  # type: ignore[arg-type]
+    outcome = condense_classes(Watch(), spec, fingerprints, [], limit=Limit())  # type: ignore[arg-type]
     ended = time.perf_counter()
     if outcome.errors:
         raise SystemExit(str(outcome.errors))
     return sum(images) / (ended - min(first_start)), min(first_start) - asked
-
-
-def _no_limit():
-    from raycond.data.quarantine import Limit
-
-    return Limit.parse("none")
 
 
 def main() -> None:

@@ -22,8 +22,8 @@ class Codebook:
 
     centroids: (K, *latent) float32. counts: (K,) int64, images per Voronoi cell, every one ≥ 1, their sum
     the class size. distortion: mean squared distance of an image to its nearest centroid, which equals W2² between
-    the class's latents and the count-weighted centroids (design identity; float64). medoids: (K,) int64, position
-    (in the class's image order) of the real image nearest to each centroid within its cell.
+    the class's latents and the count-weighted centroids (a float64 mean of float32 distances). medoids: (K,) int64,
+    position (in the class's image order) of the real image nearest to each centroid within its cell.
     """
 
     centroids: Tensor
