@@ -1,5 +1,26 @@
-"""Augmentation of whole batches, on their own device, from an explicit generator."""
+"""Augmentation of whole batches, on their own device, from an explicit generator.
 
+Images are (n, channels, height, width) floats; the generator lives on their device. The same generator state gives the
+same bits. No input is changed in place, and gradients flow to the images.
+"""
+
+from raycond.augment.color import jitter, lighting
+from raycond.augment.dsa import dc_augment, dsa, dsa_operations
 from raycond.augment.geometry import flip, random_crop_scale, shift
+from raycond.augment.mixing import Mixed, cutmix, mixup
+from raycond.augment.patches import shuffle
 
-__all__ = ["flip", "random_crop_scale", "shift"]
+__all__ = [
+    "Mixed",
+    "cutmix",
+    "dc_augment",
+    "dsa",
+    "dsa_operations",
+    "flip",
+    "jitter",
+    "lighting",
+    "mixup",
+    "random_crop_scale",
+    "shift",
+    "shuffle",
+]
