@@ -4,113 +4,113 @@ from __future__ import annotations
 
 import difflib
 import re
-import warnings
+from collections.abc import Mapping
+from typing import Any
 
-import torch
 from torch import nn
 
 from raycond.errors import UserError
-from raycond.networks.convnet import MLP, ConvNet
+from raycond.networks import zoo
+from raycond.networks.convnet import ACTIVATIONS, GROUPS, MLP, NORMS, POOLS, ConvNet
+from raycond.networks.residual import BLOCKS, ResNet
 
-DEPTHS = (3, 4, 6)
-SMALL = 64  # below this many pixels a side, ImageNet's stem would leave a ResNet almost no map
+DEPTHS = (3, 4, 6)  # those of the literature's tables; `build` takes 1 to 7
+OWN = (
+    *(f"convnet{depth}" for depth in DEPTHS),
+    *("mlp", "resnet10", "resnet10-in", "resnet18-in", "resnetap10", "resnetap10-bn"),
+)
 
-_SHAPE_ERRORS = (RuntimeError, ValueError, IndexError, AssertionError, ZeroDivisionError)
-_SIZED = re.compile(r"(convnet(?P<depth>\d+)|mlp)(-w(?P<width>\d+))?")
+TORCHVISION = ("resnet18",)  # torchvision's, though the name would also be an own one
+
+_OWN = re.compile(r"(?P<kind>convnet|mlp|resnetap|resnet)(?P<depth>[1-9]\d*)?")
+_WIDTH = re.compile(r"w(\d+)")
+_DEPTHS: dict[str, tuple[int, ...]] = {
+    "convnet": tuple(range(1, 8)),
+    "mlp": (0,),
+    "resnet": (*BLOCKS,),
+    "resnetap": (*BLOCKS,),
+}
+_CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
+    "convnet": {"norm": NORMS, "pool": (*POOLS,), "activation": (*ACTIVATIONS,)},
+    "mlp": {},
+    "resnet": {"norm": ("bn", "in")},
+    "resnetap": {"norm": ("in", "bn")},
+}
 
 
 def names() -> list[str]:
-    """Every student name, own ones first; the own ones also take a width, as in convnet3-w64."""
+    """The names of students, own ones first; `build` says what else the own ones take. timm's are not listed."""
     from torchvision import models
 
-    return [f"convnet{depth}" for depth in DEPTHS] + ["mlp", *models.list_models(module=models)]
+    return [*OWN, *models.list_models(module=models)]
 
 
 def build(name: str, *, classes: int, size: int, channels: int) -> nn.Module:
     """A network that takes (n, channels, size, size) floats and gives (n, classes) logits.
 
-    Initial weights come from torch's global generator: seed it first. ResNets get the CIFAR stem (3x3
-    convolution, stride 1, no max pool) below 64 pixels. Raises UserError for an unknown name and for a
-    network that cannot take images this small.
+    Names, with options in any order after a hyphen, the default first:
+
+    - convnet1 to convnet7: -w128 (width), -in -bn -ln -gn -nonorm (norm), -avg -max -nopool, -relu -sigmoid
+      -leaky; convnet3 is the net of DC, DSA and DM, convnet4-w64-bn-max a variant.
+    - mlp: -w128.
+    - resnet10, resnet18-in: -bn -in (norm), -w64 (channels of the first stage), and resnetap10, resnetap18: -in
+      -bn, -w64; see networks.residual for their stems. resnet18 without options is torchvision's.
+    - a classifier of torchvision. Its ResNets get the CIFAR stem (3x3 convolution, stride 1, no max pool) below
+      64 pixels.
+    - timm/NAME: a model of timm, as timm makes it, without weights.
+
+    Initial weights come from torch's global generator: seed it first. Raises UserError for an unknown name or
+    option and for a network that cannot take images this small.
     """
     for what, value in (("classes", classes), ("size", size), ("channels", channels)):
         if value < 1:
             raise UserError(f"student {name}: {what} must be at least 1, not {value}")
-    match = _SIZED.fullmatch(name)
-    if match and (match["depth"] is None or int(match["depth"]) in DEPTHS):
-        width = int(match["width"] or 128)
-        if width < 1:
-            raise UserError(f"student {name}: the width after -w must be at least 1")
-        if match["depth"] is None:
-            return MLP(classes=classes, size=size, channels=channels, width=width)
-        return ConvNet(int(match["depth"]), classes=classes, size=size, channels=channels, width=width)
+    images = {"classes": classes, "size": size, "channels": channels}
+    if name.startswith("timm/"):
+        return zoo.from_timm(name.removeprefix("timm/"), **images)
+    stem, *tokens = name.split("-")
+    match = _OWN.fullmatch(stem)
+    kind, depth = (match["kind"], int(match["depth"] or 0)) if match else ("", 0)
+    if depth in _DEPTHS.get(kind, ()) and name not in TORCHVISION:
+        options = _options(name, kind, tokens)
+        if size < 2 and kind != "mlp":  # a norm over a single pixel leaves nothing of the image
+            raise UserError(f"student {name}: images must be at least 2 pixels a side, not {size}")
+        return _own(kind, depth, options, images)
     known = names()
     if name not in known:
         raise _unknown(name, known)
-    net = _torchvision(name, classes, size, channels)
-    _check_takes(name, net, size, channels)
-    return net
+    return zoo.from_torchvision(name, **images)
 
 
-def _torchvision(name: str, classes: int, size: int, channels: int) -> nn.Module:
-    from torchvision import models
-
-    extra: dict[str, object] = {}
-    if name in ("googlenet", "inception_v3"):
-        extra = {"aux_logits": False, "init_weights": True}
-    elif name.startswith("vit_"):
-        extra = {"image_size": size}
-    elif name.startswith("maxvit_"):
-        extra = {"input_size": (size, size)}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pretrained weights, which are never asked for here
-            net = models.get_model(name, weights=None, num_classes=classes, **extra)
-    except _SHAPE_ERRORS as error:
-        raise _too_small(name, size, channels, error) from error
-    if channels != 3:
-        _replace_first_conv(net, in_channels=channels)
-    if isinstance(net, models.ResNet) and size < SMALL:
-        _replace_first_conv(net, kernel_size=3, stride=1, padding=1)
-        net.maxpool = nn.Identity()
-    return net
+def _own(kind: str, depth: int, options: dict[str, Any], images: Mapping[str, Any]) -> nn.Module:
+    if kind == "mlp":
+        return MLP(**images, **options)
+    if kind == "convnet":
+        return ConvNet(depth, **images, **options)
+    defaults: dict[str, Any] = {"norm": _CHOICES[kind]["norm"][0], "average": kind == "resnetap"}
+    return ResNet(depth, **images, **(defaults | options))
 
 
-def _replace_first_conv(net: nn.Module, **changes: int) -> None:
-    path, conv = next((p, m) for p, m in net.named_modules() if isinstance(m, nn.Conv2d))
-    settings: dict[str, object] = {
-        "in_channels": conv.in_channels,
-        "out_channels": conv.out_channels,
-        "kernel_size": conv.kernel_size,
-        "stride": conv.stride,
-        "padding": conv.padding,
-        "bias": conv.bias is not None,
-    }
-    fresh = nn.Conv2d(**(settings | changes))  # type: ignore[arg-type]
-    if conv.bias is None:  # torchvision's own initialisation of stems without a bias
-        nn.init.kaiming_normal_(fresh.weight, mode="fan_out", nonlinearity="relu")
-    parent, _, leaf = path.rpartition(".")
-    setattr(net.get_submodule(parent), leaf, fresh)
-
-
-def _check_takes(name: str, net: nn.Module, size: int, channels: int) -> None:
-    """A forward pass on the meta device: shapes are checked, nothing is computed or allocated."""
-    tensors = {k: v.detach().to("meta") for k, v in (*net.named_parameters(), *net.named_buffers())}
-    try:
-        with torch.no_grad():
-            net.eval()
-            torch.func.functional_call(net, tensors, torch.zeros(2, channels, size, size, device="meta"))
-            net.train()
-    except _SHAPE_ERRORS as error:
-        raise _too_small(name, size, channels, error) from error
-
-
-def _too_small(name: str, size: int, channels: int, error: Exception) -> UserError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return UserError(
-        f"student {name} cannot take images of {channels}x{size}x{size}: {reason}\n"
-        "Use larger images or a student made for small ones (convnet3, resnet18)."
-    )
+def _options(name: str, kind: str, tokens: list[str]) -> dict[str, Any]:
+    """Arguments of the network's class from what follows the name's hyphens."""
+    options: dict[str, Any] = {}
+    choices = _CHOICES[kind]
+    for token in tokens:
+        width = _WIDTH.fullmatch(token)
+        option = "width" if width else next((o for o, values in choices.items() if token in values), None)
+        if option is None:
+            every = " ".join(["-wN", *(f"-{value}" for values in choices.values() for value in values)])
+            raise UserError(f"student {name}: -{token} is not an option of {kind}; it takes {every}")
+        if option in options:
+            raise UserError(f"student {name}: -{token} gives the {option} a second time")
+        options[option] = int(width[1]) if width else token
+    if options.get("width", 1) < 1:
+        raise UserError(f"student {name}: the width after -w must be at least 1")
+    if options.get("norm") == "gn" and options.get("width", GROUPS) % GROUPS:
+        raise UserError(
+            f"student {name}: -gn has {GROUPS} groups of channels, so the width must be a multiple of {GROUPS}"
+        )
+    return options
 
 
 def _unknown(name: str, known: list[str]) -> UserError:
@@ -118,6 +118,6 @@ def _unknown(name: str, known: list[str]) -> UserError:
     hint = f"Did you mean {' or '.join(close)}?\n" if close else ""
     return UserError(
         f"student {name!r} is not known. {hint}"
-        "Use convnet3, convnet4 or convnet6 or mlp (with a width: convnet3-w64), "
-        f"or a torchvision classifier: {', '.join(known[4:])}"
+        f"Use {', '.join(OWN)} (with options: convnet4-w64-bn-max), timm/NAME for a model of timm, "
+        f"or a torchvision classifier: {', '.join(known[len(OWN) :])}"
     )
