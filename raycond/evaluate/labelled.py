@@ -55,6 +55,16 @@ class LabelledImages:
         ]
         return replace(self, images=torch.cat(parts))
 
+    def centre(self, side: int) -> LabelledImages:
+        """The same set with the central `side` pixels of each image; itself if they have that size."""
+        edge = self.images.shape[-1] - side
+        if edge == 0:
+            return self
+        if edge < 0:
+            raise UserError(f"images of {self.images.shape[-1]} pixels have no centre of {side}")
+        low = edge // 2
+        return replace(self, images=self.images[:, :, low : low + side, low : low + side].contiguous())
+
 
 def pixel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation per channel, in 0..255, of (n, channels, h, w) uint8 images.

@@ -1,44 +1,56 @@
-"""Test accuracies as rows, summaries, differences, CSV and plain text."""
+"""Test accuracies summarised over seeds, compared, and as plain text; rows and their files are in `results`."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from raycond import files
 from raycond.errors import UserError
+from raycond.evaluate.methods import FULL, METHODS, in_order, method_name, uniform_twin
+from raycond.evaluate.results import (
+    COLUMNS,
+    MORE_COLUMNS,
+    Check,
+    Row,
+    read,
+    read_parquet,
+    to_csv,
+    variant_rank,
+    write,
+    write_parquet,
+)
 
-METHODS = ("random", "medoid", "d4m", "ddoq")  # in tables; others follow by name, "full" comes last
-FULL = "full"
-COLUMNS = ("method", "ipc", "student", "seed", "top1", "best", "steps", "seconds", "images", "protocol")
+__all__ = [
+    "COLUMNS",
+    "FULL",
+    "METHODS",
+    "MORE_COLUMNS",
+    "Check",
+    "Comparison",
+    "Row",
+    "Summary",
+    "compare",
+    "in_order",
+    "method_name",
+    "read",
+    "read_parquet",
+    "sentences",
+    "summarise",
+    "text",
+    "to_csv",
+    "uniform_twin",
+    "write",
+    "write_parquet",
+]
 
-
-@dataclass(frozen=True)
-class Row:
-    """One training: `top1` after the last step and `best` of all checks in percent, `images` trained on.
-
-    `ipc` is None for the whole training data (method "full").
-    """
-
-    method: str
-    ipc: int | None
-    student: str
-    seed: int
-    top1: float
-    best: float
-    steps: int
-    seconds: float
-    images: int
-    protocol: str
+MOST_SENTENCES = 12  # more differences than these are a table
 
 
 @dataclass(frozen=True)
 class Summary:
-    """All seeds of one method, IPC and student: mean and sample standard deviation (None for one seed)."""
+    """All seeds of one cell: mean and sample standard deviation (None for one seed) of the last and the best check."""
 
     method: str
     ipc: int | None
@@ -47,10 +59,23 @@ class Summary:
     n: int
     mean: float
     std: float | None
+    best_mean: float
+    best_std: float | None
+    labeler: str = "hard"
+    variant: str = "own"
 
     @property
     def text(self) -> str:
-        return f"{self.mean:.1f}" if self.std is None else f"{self.mean:.1f} ± {self.std:.1f}"
+        return _with_deviation(self.mean, self.std)
+
+    @property
+    def best_text(self) -> str:
+        return _with_deviation(self.best_mean, self.best_std)
+
+    @property
+    def group(self) -> tuple[str, str, str, str]:
+        """Protocol, labeler, variant and student: what must be the same for numbers to compare."""
+        return self.protocol, self.labeler, self.variant, self.student
 
 
 @dataclass(frozen=True)
@@ -68,138 +93,126 @@ class Comparison:
     difference: float
     spread: float | None
     clear: bool | None
+    labeler: str = "hard"
+    variant: str = "own"
 
 
-def in_order(methods: Iterable[str]) -> list[str]:
-    """Method names once each, in the order of every table: baselines first, the whole data last."""
-    unique = set(methods)
-    known = [m for m in METHODS if m in unique]
-    others = sorted(unique - set(METHODS) - {FULL})
-    return known + others + ([FULL] if FULL in unique else [])
+def _with_deviation(mean: float, std: float | None) -> str:
+    return f"{mean:.1f}" if std is None else f"{mean:.1f} ± {std:.1f}"
 
 
 def summarise(rows: Iterable[Row]) -> list[Summary]:
-    """Mean ± sample standard deviation over seeds, by protocol, student, method (table order), IPC.
+    """Mean ± sample standard deviation over seeds, by protocol, labeler, variant, student, method (table order), IPC.
 
     Raises UserError where a cell has a seed twice: the spread would be too small.
     """
-    cells: dict[tuple[str, str, str, int | None], dict[int, float]] = {}
+    cells: dict[tuple[str, str, str, str, str, int | None], dict[int, Row]] = {}
     for row in rows:
-        cell = cells.setdefault((row.protocol, row.student, row.method, row.ipc), {})
+        key = (row.protocol, row.labeler, row.variant, row.student, row.method, row.ipc)
+        cell = cells.setdefault(key, {})
         if row.seed in cell:
             what = "all images" if row.ipc is None else f"IPC {row.ipc}"
             raise UserError(f"{row.method}, {what}, {row.student}: seed {row.seed} stands twice in the results")
-        cell[row.seed] = row.top1
-    rank = {m: k for k, m in enumerate(in_order(method for _, _, method, _ in cells))}
-    order = sorted(cells, key=lambda c: (c[0], c[1], rank[c[2]], math.inf if c[3] is None else c[3]))
-    result = []
-    for protocol, student, method, ipc in order:
-        by_seed = cells[protocol, student, method, ipc]
-        values = [by_seed[seed] for seed in sorted(by_seed)]
-        std = statistics.stdev(values) if len(values) > 1 else None
-        result.append(Summary(method, ipc, student, protocol, len(values), math.fsum(values) / len(values), std))
-    return result
+        cell[row.seed] = row
+    rank = {m: k for k, m in enumerate(in_order(key[4] for key in cells))}
+    order = sorted(
+        cells,
+        key=lambda c: (c[0], c[1], *variant_rank(c[2]), c[3], rank[c[4]], math.inf if c[5] is None else c[5]),
+    )
+    return [_summary([cells[key][seed] for seed in sorted(cells[key])]) for key in order]
 
 
-def compare(summaries: Sequence[Summary]) -> list[Comparison]:
-    """Every method against random, and ddoq against d4m, per protocol, student and IPC."""
-    cells = {(s.protocol, s.student, s.ipc, s.method): s for s in summaries}
-    result = []
-    for s in summaries:
-        if s.ipc is None:
-            continue
-        others = [] if s.method == "random" else ["random"]
-        for other in [*others, "d4m"] if s.method == "ddoq" else others:
-            o = cells.get((s.protocol, s.student, s.ipc, other))
-            if o is None:
-                continue
-            spread = None if s.std is None or o.std is None else math.hypot(s.std, o.std)
-            difference = s.mean - o.mean
-            clear = None if spread is None else abs(difference) > 2 * spread
-            result.append(Comparison(s.method, other, s.ipc, s.student, s.protocol, difference, spread, clear))
-    return result
-
-
-def to_csv(rows: Iterable[Row]) -> str:
-    """CSV, sorted, always with its header; `ipc` is empty for the whole data; numbers read back exactly."""
-    rows = list(rows)
-    rank = {m: k for k, m in enumerate(in_order(r.method for r in rows))}
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in sorted(
-        rows,
-        key=lambda r: (r.protocol, r.student, rank[r.method], math.inf if r.ipc is None else r.ipc, r.seed),
-    ):
-        writer.writerow(["" if (v := getattr(row, c)) is None else v for c in COLUMNS])
-    return out.getvalue()
-
-
-def write(uri: str, rows: Iterable[Row]) -> None:
-    """Write the rows as CSV at a local path or a remote address, all or nothing."""
-    files.write_bytes(uri, to_csv(rows).encode())
-
-
-def read(uri: str) -> list[Row]:
-    """The rows that `write` wrote. Raises UserError naming the file and line that cannot be read."""
-    reader = csv.DictReader(io.StringIO(files.read_bytes(uri).decode()))
-    missing = [c for c in COLUMNS if c not in (reader.fieldnames or [])]
-    if missing:
-        raise UserError(f"{uri}: not a table of results: no column {', '.join(missing)}")
-    rows = []
-    for record in reader:
-        try:
-            rows.append(
-                Row(
-                    method=record["method"],
-                    ipc=int(record["ipc"]) if record["ipc"] else None,
-                    student=record["student"],
-                    seed=int(record["seed"]),
-                    top1=float(record["top1"]),
-                    best=float(record["best"]),
-                    steps=int(record["steps"]),
-                    seconds=float(record["seconds"]),
-                    images=int(record["images"]),
-                    protocol=record["protocol"],
-                )
-            )
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{uri}, line {reader.line_num}: {error}") from error
-    return rows
-
-
-def text(rows: Iterable[Row]) -> str:
-    """Tables for the terminal, one per student and protocol, each followed by its differences."""
-    summaries = summarise(rows)
-    groups: dict[tuple[str, str], list[Summary]] = {}
-    for s in summaries:
-        groups.setdefault((s.protocol, s.student), []).append(s)
-    return "\n\n".join(
-        "\n".join([_title(*key, group), *_grid(group), *sentences(compare(group))]) for key, group in groups.items()
+def _summary(rows: Sequence[Row]) -> Summary:
+    first = rows[0]
+    mean, std = _moments([row.top1 for row in rows])
+    best_mean, best_std = _moments([row.best for row in rows])
+    return Summary(
+        first.method,
+        first.ipc,
+        first.student,
+        first.protocol,
+        len(rows),
+        mean,
+        std,
+        best_mean,
+        best_std,
+        first.labeler,
+        first.variant,
     )
 
 
-def _title(protocol: str, student: str, group: Sequence[Summary]) -> str:
+def _moments(values: Sequence[float]) -> tuple[float, float | None]:
+    return math.fsum(values) / len(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def compare(summaries: Sequence[Summary]) -> list[Comparison]:
+    """Every method against random, and every weighted one against its uniform twin, within one group and IPC."""
+    cells = {(s.group, s.ipc, s.method): s for s in summaries}
+    return [
+        _comparison(s, o, s.ipc)
+        for s in summaries
+        for other in (None if s.method == "random" else "random", uniform_twin(s.method))
+        if s.ipc is not None and other is not None and (o := cells.get((s.group, s.ipc, other))) is not None
+    ]
+
+
+def _comparison(s: Summary, o: Summary, ipc: int) -> Comparison:
+    spread = None if s.std is None or o.std is None else math.hypot(s.std, o.std)
+    difference = s.mean - o.mean
+    clear = None if spread is None else abs(difference) > 2 * spread
+    return Comparison(s.method, o.method, ipc, s.student, s.protocol, difference, spread, clear, s.labeler, s.variant)
+
+
+def text(rows: Iterable[Row], variant: str = "own", *, differences: bool = True) -> str:
+    """Tables for the terminal, one per protocol, labeler and student, each followed by its differences."""
+    groups: dict[tuple[str, str, str, str], list[Summary]] = {}
+    for s in summarise(row for row in rows if row.variant == variant):
+        groups.setdefault(s.group, []).append(s)
+    return "\n\n".join(
+        "\n".join([_title(group), *_grid(group), *(_differences(compare(group)) if differences else [])])
+        for group in groups.values()
+    )
+
+
+def _title(group: Sequence[Summary]) -> str:
+    first = group[0]
     counts = sorted({s.n for s in group})
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     noun = "seed" if counts == [1] else "seeds"
     spread = "" if counts == [1] else ", mean ± standard deviation"
-    return f"{student}, protocol {protocol}: top-1 %, last step{spread} over {seeds} {noun}"
+    what = f"{first.student}, protocol {first.protocol}"
+    what += f", labels {first.labeler}" if first.labeler != "hard" else ""
+    what += f", variant {first.variant}" if first.variant != "own" else ""
+    return f"{what}: top-1 %, last step{spread} over {seeds} {noun}"
 
 
 def _grid(group: Sequence[Summary]) -> list[str]:
     cells = {(s.method, s.ipc): s.text for s in group}
     ipcs = sorted({s.ipc for s in group if s.ipc is not None})
-    full = any(s.ipc is None for s in group)
-    columns: list[int | None] = [*ipcs, *([None] if full else [])]
-    table = [["method", *("all images" if c is None else f"IPC {c}" for c in columns)]]
-    table += [[m, *(cells.get((m, c), "") for c in columns)] for m in in_order(s.method for s in group)]
-    widths = [max(len(line[k]) for line in table) for k in range(len(table[0]))]
-    lines = []
-    for name, *values in table:
-        cells_of_line = [v.rjust(w) for v, w in zip(values, widths[1:], strict=True)]
-        lines.append("  ".join([name.ljust(widths[0]), *cells_of_line]).rstrip())
-    return lines
+    columns: list[int | None] = [*ipcs, *([None] if any(s.ipc is None for s in group) else [])]
+    head = ["method", *("all images" if c is None else f"IPC {c}" for c in columns)]
+    return _aligned(
+        [head, *([m, *(cells.get((m, c), "") for c in columns)] for m in in_order(s.method for s in group))]
+    )
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Columns of one width each, the first to the left and the others to the right."""
+    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
+    return [
+        "  ".join([name.ljust(widths[0]), *(v.rjust(w) for v, w in zip(values, widths[1:], strict=True))]).rstrip()
+        for name, *values in lines
+    ]
+
+
+def _differences(comparisons: Sequence[Comparison]) -> list[str]:
+    if len(comparisons) <= MOST_SENTENCES:
+        return sentences(comparisons)
+    ipcs = sorted({c.ipc for c in comparisons})
+    cells = {(c.method, c.other, c.ipc): f"{c.difference:+.1f}{'*' if c.clear else ' '}" for c in comparisons}
+    pairs = dict.fromkeys((c.method, c.other) for c in comparisons)
+    head = ["points; * beyond two standard deviations", *(f"IPC {ipc}" for ipc in ipcs)]
+    return _aligned([head, *([f"{m} against {o}", *(cells.get((m, o, i), "") for i in ipcs)] for m, o in pairs)])
 
 
 def sentences(comparisons: Sequence[Comparison]) -> list[str]:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raycond import augment, networks
 from raycond.errors import RaycondError, UserError
-from raycond.evaluate.labelled import LabelledImages, class_mean_one, pixel_statistics
+from raycond.evaluate.labelled import LabelledImages, class_mean_one
+from raycond.evaluate.losses import Targets, weighted_loss
+from raycond.evaluate.optimisers import Optimiser
 from raycond.evaluate.protocol import Protocol
+from raycond.evaluate.table import Check
+from raycond.evaluate.views import Normaliser, augmented, mixed
+
+if TYPE_CHECKING:
+    from raycond.evaluate.labelers import Labeler
 
 TEST_VALUES = {"cpu": 2**26, "cuda": 2**28}  # values of a 128-wide feature map of one test batch: bounds memory
+LABEL_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,7 @@ class Outcome:
     best: float
     steps: int
     seconds: float  # training and testing
-    curve: tuple[tuple[int, float], ...]  # (step, top-1) of every check
+    curve: tuple[Check, ...]
 
 
 def train_and_test(
@@ -40,75 +47,170 @@ def train_and_test(
     seed: int,
     device: str | torch.device,
     threads: int | None = None,
+    labeler: Labeler | None = None,
+    report: Callable[[Check], None] | None = None,
 ) -> Outcome:
-    """Train `student` on `train` under `protocol`; top-1 accuracy on `test`.
+    """Train `student` on `train` under `protocol`; top-1 accuracy on `test`. `report` is told of every check.
 
-    Both sets are moved to `device` once. Pixels are normalised by the mean and standard deviation per channel of
-    the training images given, test images by the same. The same arguments on the same machine give the same
-    bits: torch's global generators are seeded for the call and put back, as is the thread count. Raises
-    UserError for sets that do not fit together and RaycondError where the loss stops being finite.
+    Both sets are moved to `device` once, and everything else happens there. labeler: what the student learns
+    (default: the hard labels). The same arguments on the same machine give the same bits: torch's global generators
+    are seeded for the call and put back, as is the thread count. Raises UserError for what does not fit together and
+    RaycondError where the loss stops being finite.
     """
     _require_fit(train, test)
-    train, test = train.at_most(protocol.max_size), test.at_most(protocol.max_size)
     device = torch.device(device)
-    gpus = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(gpus), _threads(threads), _deterministic():
-        torch.manual_seed(seed)  # initial weights and dropout
+    with _reproducible(seed, device, threads):
         start = time.perf_counter()
-        curve = tuple(_run(_Data(train, protocol, device), test, student, protocol, seed))
+        training = _Training(train.at_most(protocol.max_size), student, protocol, seed, device, labeler)
+        test = test.at_most(protocol.max_size)
+        images, labels = test.images.to(device), test.labels.to(device)
+        curve: list[Check] = []
+        for step, loss in training.run():
+            top1 = training.accuracy(images, labels)
+            curve.append(Check(step, step / training.per_epoch, top1, loss))
+            if report is not None:
+                report(curve[-1])
         seconds = time.perf_counter() - start
-    return Outcome(curve[-1][1], max(top1 for _, top1 in curve), curve[-1][0], seconds, curve)
+    return Outcome(curve[-1].top1, max(c.top1 for c in curve), curve[-1].step, seconds, tuple(curve))
 
 
-class _Data:
-    """The training set on the device, with the pixel statistics and the loss weights of the protocol."""
+def trained(
+    train: LabelledImages,
+    *,
+    student: str,
+    protocol: Protocol,
+    seed: int,
+    device: str | torch.device,
+    threads: int | None = None,
+    labeler: Labeler | None = None,
+) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+    """The trained student, in eval mode, and what turns uint8 images (n, c, h, w) into its input."""
+    device = torch.device(device)
+    with _reproducible(seed, device, threads):
+        training = _Training(train.at_most(protocol.max_size), student, protocol, seed, device, labeler)
+        for _ in training.run():
+            pass
+    return training.net.eval(), training.normaliser.of_pixels
 
-    def __init__(self, train: LabelledImages, protocol: Protocol, device: torch.device) -> None:
-        self.size, self.channels, self.classes = train.images.shape[2], train.images.shape[1], train.classes
-        self.device = device
-        self.mean, self.std = (s.view(1, -1, 1, 1).to(device) for s in pixel_statistics(train.images))
-        weights = train.weights.float() if train.weights is not None else torch.ones(len(train))
-        if protocol.weights == "none":
-            weights = torch.ones(len(train))
-        elif protocol.weights == "class-mean-one":
-            weights = class_mean_one(weights.cpu(), train.labels.cpu())
+
+class _Training:
+    """A student, its optimiser, and the training set on the device with its labels and weights."""
+
+    def __init__(
+        self,
+        train: LabelledImages,
+        student: str,
+        protocol: Protocol,
+        seed: int,
+        device: torch.device,
+        labeler: Labeler | None,
+    ) -> None:
+        self.protocol, self.device, self.what = protocol, device, f"student {student}, seed {seed}"
+        self.labeler = None if labeler is None or labeler.mode == "hard" else labeler
+        if protocol.loss != "cross-entropy" and self.labeler is None:
+            raise UserError(
+                f"protocol {protocol.name}: loss {protocol.loss} learns soft labels: give --labeler "
+                "(such as teacher:resnet18), or --set loss=cross-entropy for hard ones"
+            )
+        self.count = len(train)
+        self.steps, self.per_epoch = protocol.total_steps(self.count), self._per_epoch()
+        channels, size = train.images.shape[1:3]
+        net = networks.build(student, classes=train.classes, size=size, channels=channels)
+        self.net: nn.Module = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimiser = Optimiser(self.net, protocol, self.steps, self.per_epoch)
+        self.student = torch.compile(self.net) if protocol.compile else self.net
+        self.normaliser = Normaliser(train.images, protocol, device)
         self.images, self.labels = train.images.to(device), train.labels.to(device)
-        self.weights = weights.to(device)
+        self.weights = _weights(train, protocol).to(device)
+        self.fixed = self._fixed_labels() if self.labeler and self.labeler.mode == "fixed" else None
+        self.generator = torch.Generator(device).manual_seed(seed)
 
-    def normalise(self, images: Tensor) -> Tensor:
-        return ((images.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+    def _per_epoch(self) -> float:
+        if self.protocol.steps is None:
+            return self.protocol.steps_per_epoch(self.count)
+        return self.count / min(self.protocol.batch, self.count)
+
+    def run(self) -> Iterator[tuple[int, float]]:
+        """Train; yields (step, mean loss since the check before) where the student is to be tested."""
+        checks = _checks(self.steps, self.protocol)
+        total, since = torch.zeros((), device=self.device), 0
+        self.net.train()
+        for step, index in enumerate(_batches(self.count, self.protocol, self.steps, self.generator), start=1):
+            views, targets = self._batch(index)
+            with _precision(self.protocol, self.device):
+                logits = self.student(views)
+            loss = weighted_loss(logits, targets, self.protocol)
+            loss.backward()
+            self.optimiser.step()
+            total, since = total + loss.detach(), since + 1
+            if step in checks:
+                mean = float(total) / since
+                if mean - mean != 0:
+                    raise RaycondError(
+                        f"{self.what}: the loss is {mean} after {step} of {self.steps} steps of protocol "
+                        f"{self.protocol.name}; a smaller lr than {self.protocol.lr} may help"
+                    )
+                yield step, mean
+                total, since = torch.zeros_like(total), 0
+
+    def _batch(self, index: Tensor) -> tuple[Tensor, Targets]:
+        p, generator = self.protocol, self.generator
+        views = augmented(self.images[index].float() / 255, p, generator)
+        pair = mixed(views, p, generator)
+        views = views if pair is None else pair.images
+        seen = self.normaliser(views)
+        if p.dsa:
+            seen = augment.dsa(seen, p.dsa, generator, rotate=p.dsa_rotate)
+        soft = None
+        if self.fixed is not None:
+            soft = self.fixed[index]
+        elif self.labeler is not None:
+            assert self.labeler.logits is not None
+            soft = self.labeler.logits(self.normaliser.undo(seen).clamp(0, 1) if p.dsa else views)
+        return seen, Targets(
+            self.labels[index],
+            self.weights[index],
+            soft,
+            whole=self.fixed is None,
+            partner=None if pair is None else pair.partner,
+            own=1.0 if pair is None else pair.own,
+        )
+
+    def _fixed_labels(self) -> Tensor:
+        assert self.labeler is not None
+        assert self.labeler.logits is not None
+        return torch.cat([self.labeler.logits(part.float() / 255) for part in self.images.split(LABEL_BATCH)])
+
+    @torch.no_grad()
+    def accuracy(self, images: Tensor, labels: Tensor) -> float:
+        """Top-1 in percent."""
+        self.net.eval()
+        values = TEST_VALUES.get(self.device.type, 2**26)
+        size = min(512, max(1, values // (128 * images[0, 0].numel())))
+        right = torch.zeros((), dtype=torch.int64, device=self.device)
+        for x, y in zip(images.split(size), labels.split(size), strict=True):
+            with _precision(self.protocol, self.device):
+                right += (self.net(self.normaliser.of_pixels(x)).argmax(1) == y).sum()
+        self.net.train()
+        return 100 * int(right) / len(labels)
 
 
-def _run(data: _Data, test: LabelledImages, student: str, protocol: Protocol, seed: int) -> Iterator[tuple[int, float]]:
-    net = networks.build(student, classes=data.classes, size=data.size, channels=data.channels)
-    net = net.to(data.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    steps = protocol.total_steps(len(data.images))
-    optimizer, schedule = _optimizer(net, protocol, steps)
-    generator = torch.Generator(data.device).manual_seed(seed)
-    images, labels = test.images.to(data.device), test.labels.to(data.device)
-    checks = {round(steps * (k + 1) / protocol.checks) for k in range(protocol.checks)} - {0}
-    net.train()
-    for step, index in enumerate(_batches(len(data.images), protocol, steps, generator), start=1):
-        batch = _augmented(data.normalise(data.images[index]), protocol, generator)
-        with _precision(protocol, data.device):
-            loss = F.cross_entropy(net(batch), data.labels[index], reduction="none")
-        loss = (loss.float() * data.weights[index]).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        if step in checks:
-            if not bool(torch.isfinite(loss)):
-                raise RaycondError(
-                    f"student {student}, seed {seed}: the loss is {loss.item()} after {step} of {steps} steps "
-                    f"of protocol {protocol.name}; a smaller lr than {protocol.lr} may help"
-                )
-            yield step, _accuracy(net, data, images, labels, protocol)
+def _weights(train: LabelledImages, protocol: Protocol) -> Tensor:
+    if train.weights is None or protocol.weights == "none":
+        return torch.ones(len(train))
+    weights = train.weights.float().cpu()
+    return class_mean_one(weights, train.labels.cpu()) if protocol.weights == "class-mean-one" else weights
+
+
+def _checks(steps: int, protocol: Protocol) -> set[int]:
+    first = protocol.checks_from * steps
+    spread = (first + (steps - first) * (k + 1) / protocol.checks for k in range(protocol.checks))
+    return {round(step) for step in spread} - {0}
 
 
 def _batches(n: int, protocol: Protocol, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Indices of each step's images. By epochs the last batch is what is left; by steps it runs on into the
-    next shuffle, so that a step count is the same number of images for every set."""
+    """Indices of each step's images. By epochs the last batch is what is left (one image joins the batch before);
+    by steps it runs on into the next shuffle, so that a step count is the same number of images for every set."""
     size = min(protocol.batch, n)
     carry = torch.empty(0, dtype=torch.int64, device=generator.device)
     while steps > 0:
@@ -116,46 +218,10 @@ def _batches(n: int, protocol: Protocol, steps: int, generator: torch.Generator)
         while len(carry) >= size or (protocol.epochs and len(carry)):
             if steps == 0:
                 return
-            yield carry[:size]
-            carry = carry[size:]
+            take = size + 1 if protocol.epochs and size > 1 and len(carry) == size + 1 else size
+            yield carry[:take]
+            carry = carry[take:]
             steps -= 1
-
-
-def _augmented(images: Tensor, protocol: Protocol, generator: torch.Generator) -> Tensor:
-    if protocol.scale is not None:
-        images = augment.random_crop_scale(images, protocol.scale, generator)
-    if protocol.shift:
-        images = augment.shift(images, protocol.shift, generator)
-    if protocol.flip:
-        images = augment.flip(images, generator)
-    return images
-
-
-def _optimizer(
-    net: nn.Module, protocol: Protocol, steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    settings: dict[str, Any] = {"lr": protocol.lr, "weight_decay": protocol.weight_decay, "fused": True}
-    optimizer: torch.optim.Optimizer
-    if protocol.optimizer == "sgd":
-        optimizer = torch.optim.SGD(net.parameters(), momentum=protocol.momentum, **settings)
-    else:
-        optimizer = torch.optim.AdamW(net.parameters(), **settings)
-    if protocol.schedule == "constant":
-        return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-    return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-
-
-@torch.no_grad()
-def _accuracy(net: nn.Module, data: _Data, images: Tensor, labels: Tensor, protocol: Protocol) -> float:
-    net.eval()
-    values = TEST_VALUES.get(images.device.type, 2**26)
-    size = min(512, max(1, values // (128 * images[0, 0].numel())))
-    right = torch.zeros((), dtype=torch.int64, device=images.device)
-    for x, y in zip(images.split(size), labels.split(size), strict=True):
-        with _precision(protocol, images.device):
-            right += (net(data.normalise(x)).argmax(1) == y).sum()
-    net.train()
-    return 100 * int(right) / len(labels)
 
 
 def _require_fit(train: LabelledImages, test: LabelledImages) -> None:
@@ -173,21 +239,16 @@ def _precision(protocol: Protocol, device: torch.device) -> contextlib.AbstractC
 
 
 @contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(count or before)
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def _deterministic() -> Iterator[None]:
-    """cuDNN may otherwise pick another algorithm from run to run."""
-    before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-    try:
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-        yield
-    finally:
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before
+def _reproducible(seed: int, device: torch.device, threads: int | None) -> Iterator[None]:
+    """Torch's generators seeded (initial weights, dropout), its thread count set, cuDNN held to one algorithm."""
+    count = torch.get_num_threads()
+    cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        try:
+            torch.set_num_threads(threads or count)
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+            torch.manual_seed(seed)
+            yield
+        finally:
+            torch.set_num_threads(count)
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn

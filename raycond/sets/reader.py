@@ -25,7 +25,8 @@ from raycond.sets.manifest import Manifest, read_manifest
 class CondensedSet(Dataset[tuple[Any, int, float]]):
     """(image, label, weight) of one IPC: image float32 (C, H, W) in [0, 1], or what `transform` makes of the PIL image.
 
-    labels, weights and counts are also whole tensors (N,); `classes` is the class list in label order.
+    labels, weights and counts are also whole tensors (N,), source_ids the ids of the medoids' real images; `classes` is
+    the class list in label order.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class CondensedSet(Dataset[tuple[Any, int, float]]):
         self.images: list[bytes] = [b for c in table.column("image").chunks for b in c.field("bytes").to_pylist()]
         self.labels = torch.from_numpy(table.column("label").to_numpy().copy())
         self.counts = torch.from_numpy(table.column("count").to_numpy().copy())
+        self.source_ids: list[str] = table.column("source_id").to_pylist()
         self.weights = torch.from_numpy(table.column("weight").to_numpy().copy())
         if weights is not None and weights != manifest.content["weights"]:
             for label in self.labels.unique().tolist():

@@ -1,44 +1,23 @@
-"""What a training of each method is given."""
+"""What a training of each method is given, and what comes of it."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from raycond.data.sources import open_source
-from raycond.errors import RaycondError, UserError
-from raycond.evaluate.cell import Cell, ImageOptions, pixels, random_images, run_cell, write_pixels
+from raycond.data.classes import Classes
+from raycond.errors import UserError
+from raycond.evaluate.cell import Cell, as_hard, as_plain, decoded_side, run_cell
+from raycond.evaluate.images import ImageOptions, SetImages, SplitImages, TrainingImages
 from raycond.evaluate.protocol import preset
+from raycond.evaluate.table import Check
 from raycond.pipeline import quantize
 from tests.pipeline.make import CLASSES, config, data
 
 OPTIONS = ImageOptions(8, "crop", 3, 1000)
-
-
-def test_pixels_come_back(tmp_path: Path) -> None:
-    images = np.arange(3 * 4 * 4 * 3, dtype=np.uint8).reshape(3, 4, 4, 3)
-    uri = str(tmp_path / "a" / "val.npz")
-    write_pixels(uri, images, np.array([1, 0, 1]))
-    found = pixels(uri, 2)
-    assert found.images.tolist() == images.transpose(0, 3, 1, 2).tolist()
-    assert found.labels.tolist() == [1, 0, 1]
-    assert found.classes == 2
-
-
-def test_random_images_are_good_ones_and_of_the_seed(tmp_path: Path) -> None:
-    root = data(tmp_path / "data")
-    (root / "train" / "bee" / "bee_0.png").write_bytes(b"")
-    source = open_source(str(root), index_dir=str(tmp_path / "index"))
-    first = random_images(source, 3, 0, OPTIONS)
-    assert first.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
-    assert torch.equal(first.images, random_images(source, 3, 0, OPTIONS).images)
-    assert not torch.equal(first.images, random_images(source, 3, 1, OPTIONS).images)
-    assert len(random_images(source, 11, 0, OPTIONS).images.flatten(1).unique(dim=0)) == 44
-    with pytest.raises(RaycondError, match="class bee: 11 usable images, random needs 12"):
-        random_images(source, 12, 0, OPTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -49,39 +28,69 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "out"
 
 
-def cell(out: Path, method: str, **more: object) -> Cell:
-    labels = [f"{label:05d}" for label in range(len(CLASSES))]
-    kind = "medoid" if method == "medoid" else "vae"
-    files = {
-        "images": tuple(f"{out}/work/images/{kind}/ipc3/{name}.parquet" for name in labels),
-        "codebooks": tuple(f"{out}/work/codebooks/ipc3/{name}.safetensors" for name in labels),
-    }
-    if method == "full":
-        files = {"train_pixels": f"{out}/work/pixels/train.npz"}
-    test = f"{out}/work/pixels/val.npz"
-    return Cell(method, 3, "convnet3-w8", 0, preset("quick"), 4, OPTIONS, test, **({"device": "cpu"} | files | more))  # type: ignore[arg-type]
+def cell(out: Path, images: TrainingImages, ipc: int | None = 3, **more: object) -> Cell:
+    made = Cell(
+        "ddoq vae sqrt",
+        ipc,
+        "convnet3-w8",
+        0,
+        preset("quick").override(steps=20),
+        Classes.of(sorted(CLASSES)),
+        OPTIONS,
+        images,
+        f"{out}/work/pixels/val.npz",
+        "cpu",
+    )
+    return dataclasses.replace(made, **more)  # type: ignore[arg-type]
 
 
-def test_weights_reach_the_training(out: Path) -> None:
-    plain = run_cell(cell(out, "ddoq"))
-    assert run_cell(cell(out, "ddoq"))["curve"] == plain["curve"]
-    assert plain["images"] == 12
-    assert (plain["method"], plain["ipc"], plain["student"], plain["seed"]) == ("ddoq", 3, "convnet3-w8", 0)
-    from raycond.evaluate import cell as module
-
-    uniform, density = (module._training_set(cell(out, "ddoq", weights=w)).weights for w in ("uniform", "density"))
-    assert uniform is not None
-    assert density is not None
-    assert uniform.tolist() == [1.0] * 12
-    assert density.view(4, 3).mean(1).tolist() == pytest.approx([1.0] * 4)
-    assert density.unique().numel() > 1
+def test_a_cell_gives_a_row_and_the_same_twice(out: Path) -> None:
+    told: list[Check] = []
+    row = run_cell(cell(out, SetImages(f"{out}/set", 3, "sqrt"), weights="sqrt", set="a"), told.append)
+    assert (row.method, row.ipc, row.student, row.seed, row.images) == ("ddoq vae sqrt", 3, "convnet3-w8", 0, 12)
+    assert (row.set, row.weights, row.labeler, row.variant, row.protocol) == ("a", "sqrt", "hard", "own", "quick")
+    assert tuple(told) == row.curve
+    assert row.curve[-1].top1 == row.top1
+    assert row.memory > 100 * 2**20  # torch alone
+    again = run_cell(cell(out, SetImages(f"{out}/set", 3, "sqrt")))
+    assert again.curve == row.curve
 
 
 def test_full_data_is_all_of_it(out: Path) -> None:
-    assert run_cell(cell(out, "full"))["images"] == 48
+    assert run_cell(cell(out, SplitImages(f"{out}/work/pixels/train.npz"), None)).images == 48
+
+
+def test_classes_in_parts_are_tested_after_each(out: Path) -> None:
+    images = SetImages(f"{out}/set", 3, "uniform")
+    row = run_cell(cell(out, images, protocol=preset("class-incremental").override(steps=5, tasks=2)))
+    assert [check.epoch for check in row.curve] == [1, 2]
+    assert row.top1 == row.curve[-1].top1
+    assert row.best == pytest.approx(sum(check.top1 for check in row.curve) / 2)
+
+
+def test_the_centre_of_larger_test_images_is_tested(out: Path) -> None:
+    from raycond.evaluate.images import pixels, write_pixels
+
+    assert decoded_side(224, preset("rded").override(normalise="train")) == 256
+    val = pixels(f"{out}/work/pixels/val.npz", 4)
+    framed = torch.full((len(val), 3, 10, 10), 255, dtype=torch.uint8)
+    framed[:, :, 1:9, 1:9] = val.images
+    uri = f"{out}/work/pixels/framed.npz"
+    write_pixels(uri, framed.permute(0, 2, 3, 1).numpy(), val.labels.numpy())
+    images = SetImages(f"{out}/set", 3, "uniform")
+    assert run_cell(cell(out, images, test=uri)).curve == run_cell(cell(out, images)).curve
+
+
+def test_variants_change_labels_and_augmentation_only(out: Path) -> None:
+    soft = cell(out, SetImages(f"{out}/set", 3, "sqrt"), labeler="teacher:x", protocol=preset("rethinkdc-soft"))
+    hard, plain = as_hard(soft), as_plain(soft)
+    assert (hard.labeler, hard.protocol.loss, hard.variant) == ("hard", "cross-entropy", "hard")
+    assert hard.protocol == dataclasses.replace(soft.protocol, loss="cross-entropy")
+    assert (plain.labeler, plain.protocol.mix, plain.variant) == ("teacher:x", "none", "plain")
+    assert len({c.slug for c in (soft, hard, plain)}) == 3
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_absent_device_is_said(out: Path) -> None:
     with pytest.raises(UserError, match="device cuda"):
-        run_cell(cell(out, "ddoq", device="cuda"))
+        run_cell(cell(out, SetImages(f"{out}/set", 3, "sqrt"), device="cuda"))

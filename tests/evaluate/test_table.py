@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
+import re
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -52,33 +54,41 @@ def test_differences_beyond_two_deviations() -> None:
     assert found["zeta", "random"].clear is None
 
 
-def test_csv_reads_back_exactly_and_does_not_depend_on_order(tmp_path: Path) -> None:
-    uri = str(tmp_path / "results.csv")
-    table.write(uri, ROWS)
-    first = Path(uri).read_bytes()
-    assert sorted(table.read(uri), key=repr) == sorted(ROWS, key=repr)
-    table.write(uri, reversed(ROWS))
-    assert Path(uri).read_bytes() == first
-    assert first.decode().splitlines()[0] == "method,ipc,student,seed,top1,best,steps,seconds,images,protocol"
-    assert first.decode().splitlines()[-1].startswith("full,,convnet3,0,97.0")
+def test_best_of_checks_is_summarised_beside_the_last() -> None:
+    found = next(s for s in table.summarise(ROWS) if s.method == "ddoq")
+    assert (found.best_mean, found.best_std) == (pytest.approx(94.1), pytest.approx(1.0))
+    assert found.best_text == "94.1 ± 1.0"
+    assert found.n == 3
 
 
-def test_an_empty_csv_still_has_its_header(tmp_path: Path) -> None:
-    uri = str(tmp_path / "results.csv")
-    table.write(uri, [])
-    assert Path(uri).read_text() == ",".join(table.COLUMNS) + "\n"
-    assert table.read(uri) == []
+def test_groups_do_not_mix_and_a_seed_may_stand_once_in_each() -> None:
+    changes: list[dict[str, Any]] = [
+        {}, {"labeler": "teacher:r18"}, {"variant": "plain"}, {"variant": "hard"}, {"protocol": "rded"}
+    ]  # fmt: skip
+    rows = [replace(r, top1=r.top1 - k, **change) for k, change in enumerate(changes) for r in ROWS[:3]]
+    found = table.summarise(rows)
+    assert [s.group[:3] for s in found] == [
+        ("quick", "hard", "own"),
+        ("quick", "hard", "hard"),
+        ("quick", "hard", "plain"),
+        ("quick", "teacher:r18", "own"),
+        ("rded", "hard", "own"),
+    ]
+    assert [s.mean for s in found] == [94.0, 91.0, 92.0, 93.0, 90.0]
+    random_elsewhere = [replace(r, variant="hard") for r in ROWS if r.method == "random"]
+    assert table.compare(table.summarise([*ROWS[:3], *random_elsewhere])) == []
 
 
-def test_a_broken_csv_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "results.csv"
-    path.write_text("method,ipc\nrandom,1\n")
-    with pytest.raises(UserError, match=r"results\.csv.*no column student"):
-        table.read(str(path))
-    table.write(str(path), ROWS[:2])
-    path.write_text(path.read_text().replace("94.0,", "ninety,", 1))
-    with pytest.raises(UserError, match=r"results\.csv, line 3.*ninety"):
-        table.read(str(path))
+def test_weighted_sets_are_compared_with_their_uniform_twins() -> None:
+    names = ("random", "d4m vae", "ddoq vae sqrt", "ddoq vae density", "d4m medoid [b]", "ddoq medoid sqrt [b]", "dm")
+    rows = [row(name, 1, seed, 50.0 + k) for k, name in enumerate(names) for seed in range(2)]
+    found = {(c.method, c.other): c.difference for c in table.compare(table.summarise(rows))}
+    assert {pair: d for pair, d in found.items() if pair[1] != "random"} == {
+        ("ddoq vae sqrt", "d4m vae"): 1.0,
+        ("ddoq vae density", "d4m vae"): 2.0,
+        ("ddoq medoid sqrt [b]", "d4m medoid [b]"): 1.0,
+    }
+    assert {method for method, other in found if other == "random"} == set(names[1:])
 
 
 def test_text_is_aligned_and_shows_the_full_data_once() -> None:
@@ -96,3 +106,26 @@ def test_text_is_aligned_and_shows_the_full_data_once() -> None:
     assert "zeta against random, IPC 10: -31.0 points, no verdict: needs at least two seeds of each" in lines
     assert second.startswith("resnet18")
     assert "55.0" in second
+
+
+def test_text_shows_the_own_variant_and_names_the_labeler() -> None:
+    rows = [replace(r, labeler="once:r18") for r in ROWS[:3]]
+    text = table.text([*rows, *(replace(r, variant="hard", top1=1.0) for r in rows)])
+    assert text.splitlines()[0].startswith("convnet3, protocol quick, labels once:r18: top-1 %")
+    assert "94.0 ± 1.0" in text
+    assert "1.0 ± 0.0" not in text
+    assert "1.0 ± 0.0" in table.text([replace(r, variant="hard", top1=1.0) for r in rows], variant="hard")
+    assert table.text([]) == ""
+
+
+def test_many_differences_are_a_table() -> None:
+    names = ("random", "d4m vae", "ddoq vae sqrt", "ddoq vae density")
+    rows = [
+        row(name, ipc, seed, 50.0 + 10 * k + seed)
+        for k, name in enumerate(names) for ipc in (1, 10, 50) for seed in range(2)
+    ]  # fmt: skip
+    lines = table.text(rows).splitlines()
+    assert re.split(r"  +", lines[6]) == ["points; * beyond two standard deviations", "IPC 1", "IPC 10", "IPC 50"]
+    assert lines[7].split() == ["d4m", "vae", "against", "random", "+10.0*", "+10.0*", "+10.0*"]
+    assert lines[9].startswith("ddoq vae sqrt against d4m vae")
+    assert len(lines) == 12

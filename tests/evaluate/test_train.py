@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from itertools import chain
 
 import pytest
 import torch
 
 from raycond.errors import RaycondError, UserError
-from raycond.evaluate import LabelledImages, Outcome, preset, train_and_test
+from raycond.evaluate import Check, LabelledImages, Outcome, preset, train_and_test
+from raycond.evaluate.labelers import Labeler
 from raycond.evaluate.labelled import class_mean_one, pixel_statistics
+from raycond.evaluate.train import trained
 
 STUDENT = "convnet3-w32"
 
@@ -48,8 +51,10 @@ def test_quick_learns_digits_and_more_images_help() -> None:
     assert full.top1 > 95
     assert 80 < ten.top1 < full.top1
     assert full.steps == ten.steps == preset("quick").steps
-    assert full.curve[-1] == (full.steps, full.top1)
-    assert full.best == max(top1 for _, top1 in full.curve)
+    assert (full.curve[-1].step, full.curve[-1].top1) == (full.steps, full.top1)
+    assert full.best == max(check.top1 for check in full.curve)
+    assert full.curve[0].loss > full.curve[-1].loss > 0
+    assert full.curve[-1].epoch == pytest.approx(200 * 64 / len(TRAIN))
     assert len(full.curve) == preset("quick").checks
 
 
@@ -133,6 +138,8 @@ def test_epochs_see_every_image_once() -> None:
     assert [len(b) for b in by_step] == [4] * 5
     assert sorted(chain(*by_step)) == sorted([*range(10), *range(10)])
     assert [sorted(b) for b in indices(3, steps=4)] == [[0, 1, 2]] * 4
+    assert [len(b) for b in indices(9, epochs=2)] == [4, 5, 4, 5]  # BatchNorm has no variance of one image
+    assert [len(b) for b in indices(1, epochs=2)] == [1, 1]
 
 
 def test_sgd_by_epochs_also_learns() -> None:
@@ -171,3 +178,99 @@ def test_sets_must_fit_each_other() -> None:
     eleven = dataclasses.replace(subset(1), classes=11)
     with pytest.raises(UserError, match="11 classes"):
         run(eleven)
+
+
+def labeler(mode: str, logits: object = None) -> Labeler:
+    return Labeler(mode, mode, mode, logits)  # type: ignore[arg-type]
+
+
+def one_hot_by_pixels(sharpness: float = 50.0) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Logits that name the label of the nearest training image: a perfect teacher of un-augmented images."""
+    table = TRAIN.images.flatten(1).float() / 255
+
+    def logits(images: torch.Tensor) -> torch.Tensor:
+        nearest = torch.cdist(images.flatten(1), table).argmin(1)
+        return sharpness * torch.nn.functional.one_hot(TRAIN.labels[nearest], 10).float()
+
+    return logits
+
+
+def test_fixed_soft_labels_that_say_the_label_are_hard_labels() -> None:
+    few = {"steps": 30, "checks": 3}
+    hard = run(subset(10), **few)
+    protocol = preset("quick").override(**few)
+    common = {"student": STUDENT, "protocol": protocol, "seed": 0, "device": "cpu", "threads": 1}
+    fixed = train_and_test(subset(10), TEST, labeler=labeler("fixed", one_hot_by_pixels(200.0)), **common)  # type: ignore[arg-type]
+    assert [c.top1 for c in fixed.curve] == [c.top1 for c in hard.curve]
+    assert [c.loss for c in fixed.curve] == pytest.approx([c.loss for c in hard.curve], rel=1e-4)
+    assert result(train_and_test(subset(10), TEST, labeler=labeler("hard"), **common)) == result(hard)  # type: ignore[arg-type]
+
+
+def test_an_online_teacher_labels_the_view_that_the_student_sees() -> None:
+    seen: list[torch.Tensor] = []
+
+    def logits(images: torch.Tensor) -> torch.Tensor:
+        seen.append(images)
+        return one_hot_by_pixels()(images)
+
+    protocol = preset("quick").override(steps=60, loss="kl", temperature=4.0, mix="cutmix")
+    outcome = train_and_test(
+        subset(20),
+        TEST,
+        student=STUDENT,
+        protocol=protocol,
+        seed=0,
+        device="cpu",
+        threads=1,
+        labeler=labeler("online", logits),
+    )
+    assert len(seen) == 60
+    assert all(float(views.min()) >= 0 and float(views.max()) <= 1 for views in seen)
+    assert outcome.top1 > 60
+
+
+def test_soft_losses_need_a_labeler() -> None:
+    with pytest.raises(UserError, match="loss kl learns soft labels: give --labeler"):
+        run(subset(1), loss="kl")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mix": "cutmix"},
+        {"mix": "mixup", "mix_probability": 0.5, "mix_weights": "mix"},
+        {"dsa": "color_crop_cutout_scale_rotate"},
+        {"shuffle": 2, "jitter": [0.4, 0.4, 0.4]},
+        {"optimizer": "adam", "smoothing": 2.0, "decay_norms": False},
+    ],
+)
+def test_every_augmentation_learns_and_repeats(changes: dict[str, object]) -> None:
+    first = run(subset(20), **changes)
+    assert first.top1 > 60
+    few = {**changes, "steps": 8, "checks": 4}
+    assert result(run(subset(20), **few)) == result(run(subset(20), **few))
+
+
+def test_checks_are_told_as_they_come() -> None:
+    told: list[Check] = []
+    protocol = preset("quick").override(steps=20, checks=4, checks_from=0.5)
+    outcome = train_and_test(
+        subset(5), TEST, student=STUDENT, protocol=protocol, seed=0, device="cpu", threads=1, report=told.append
+    )
+    assert tuple(told) == outcome.curve
+    assert [check.step for check in told] == [12, 15, 18, 20]
+
+
+def test_trained_gives_the_student_and_its_input() -> None:
+    protocol = preset("quick").override(steps=60, checks=1)
+    net, normalise = trained(subset(20), student=STUDENT, protocol=protocol, seed=0, device="cpu", threads=1)
+    assert not net.training
+    with torch.no_grad():
+        top1 = 100 * (net(normalise(TEST.images)).argmax(1) == TEST.labels).double().mean()
+    expected = run(subset(20), steps=60, checks=1)
+    assert float(top1) == pytest.approx(expected.top1)
+
+
+def test_imagenet_constants_are_for_colour() -> None:
+    with pytest.raises(UserError, match="constants of 3 channels and the images have 1"):
+        run(subset(1), normalise="imagenet")

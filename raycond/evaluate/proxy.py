@@ -1,0 +1,121 @@
+"""A proxy: what networks trained for a moment say of every training image, for `coresets` to choose by."""
+
+from __future__ import annotations
+
+import contextlib
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from raycond import files, networks
+from raycond.data import stream
+from raycond.errors import UserError
+from raycond.evaluate.labelled import LabelledImages
+from raycond.evaluate.protocol import preset
+from raycond.evaluate.train import TEST_VALUES, trained
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """features (N, d) float32: what the last linear layer of a network sees. el2n (N,) float32, from 0 to √2."""
+
+    features: Tensor
+    el2n: Tensor
+
+    def __post_init__(self) -> None:
+        if self.features.ndim != 2 or self.el2n.shape != self.features.shape[:1]:
+            raise UserError(
+                f"a proxy has features (N, d) and scores (N,), not {tuple(self.features.shape)} and "
+                f"{tuple(self.el2n.shape)}"
+            )
+
+
+def measure(
+    train: LabelledImages,
+    *,
+    student: str,
+    steps: int = 200,
+    nets: int = 3,
+    seed: int,
+    device: str | torch.device,
+    threads: int | None = None,
+) -> Proxy:
+    """Train `nets` networks on all of `train` for `steps` steps each and look at every image, un-augmented.
+
+    EL2N is Paul et al.'s (arXiv 2107.07075): ‖softmax(f(x)) − onehot(y)‖₂ early in training, averaged over networks.
+    They take 10 networks after 10 to 20 epochs of 128 images; the defaults are smaller. The recipe is that of
+    protocol `quick`, which brings images above 64 pixels down to 64. The features are those of the last network
+    alone; on the CPU, 4·d bytes an image. The same arguments on the same machine give the same bits. Raises
+    UserError for nets or steps below 1, and as `trained` does.
+    """
+    if nets < 1:
+        raise UserError(f"a proxy needs at least one network, not {nets}")
+    protocol = preset("quick").override(name="proxy", steps=steps, checks=1)
+    train = train.at_most(protocol.max_size)
+    total = torch.zeros(len(train), dtype=torch.float64)
+    features = torch.empty(0)
+    for k in range(nets):
+        net, normalise = trained(
+            train,
+            student=student,
+            protocol=protocol,
+            seed=int(files.digest(["proxy", seed, k])[:15], 16),
+            device=device,
+            threads=threads,
+        )
+        with _threads(threads):
+            total += _el2n(_through(net, normalise, train.images, device), train.labels.cpu())
+            if k == nets - 1:
+                features = _through(networks.embedding(net), normalise, train.images, device)
+    return Proxy(features, (total / nets).float())
+
+
+def _el2n(logits: Tensor, labels: Tensor) -> Tensor:
+    """(N,) float64 of logits (N, C)."""
+    errors = logits.double().softmax(1)
+    errors[torch.arange(len(labels)), labels] -= 1
+    return torch.linalg.vector_norm(errors, dim=1)
+
+
+@torch.no_grad()
+def _through(
+    net: nn.Module | Callable[[Tensor], Tensor],
+    normalise: Callable[[Tensor], Tensor],
+    images: Tensor,
+    device: str | torch.device,
+) -> Tensor:
+    """What `net` makes of uint8 images (N, c, h, w): (N, d) float32 on the CPU."""
+    values = TEST_VALUES.get(torch.device(device).type, 2**26)
+    size = min(512, max(1, values // (128 * images[0, 0].numel())))
+    return torch.cat([net(normalise(part.to(device))).float().cpu() for part in images.split(size)])
+
+
+def write(uri: str, proxy: Proxy) -> None:
+    """The proxy as an uncompressed npz, at a local path or a remote address, all or nothing."""
+    with stream.writer(uri) as file:
+        np.savez(file, features=proxy.features.numpy(), el2n=proxy.el2n.numpy())
+
+
+@lru_cache(maxsize=1)
+def read(uri: str) -> Proxy:
+    """The proxy that `write` wrote, read once per process. Raises UserError, naming the file, where it is not one."""
+    try:
+        with stream.reader(uri) as file, np.load(file, allow_pickle=False) as arrays:
+            return Proxy(torch.from_numpy(arrays["features"]), torch.from_numpy(arrays["el2n"]))
+    except (KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{uri}: not a proxy: {error}") from error
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(count or before)
+        yield
+    finally:
+        torch.set_num_threads(before)

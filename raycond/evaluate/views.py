@@ -1,0 +1,70 @@
+"""From stored images to what a student sees: augmentation, mixing and normalisation of a whole batch on its device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from raycond import augment
+from raycond.augment.draws import on_host
+from raycond.errors import UserError
+from raycond.evaluate.labelled import pixel_statistics
+from raycond.evaluate.protocol import Protocol
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+class Normaliser:
+    """Pixels to zero mean and unit deviation per channel, by the protocol's constants or the given images' own."""
+
+    def __init__(self, images: Tensor, protocol: Protocol, device: torch.device) -> None:
+        if protocol.normalise == "imagenet":
+            if images.shape[1] != 3:
+                raise UserError(
+                    f"protocol {protocol.name}: normalise imagenet has constants of 3 channels and the images have "
+                    f"{images.shape[1]}: use normalise=train"
+                )
+            mean, std = (torch.tensor(values) for values in IMAGENET)
+        else:
+            mean, std = (values / 255 for values in pixel_statistics(images))
+        self.mean, self.std = (v.view(1, -1, 1, 1).to(device) for v in (mean, std))
+
+    def of_pixels(self, images: Tensor) -> Tensor:
+        """(n, c, h, w) uint8 to normalised floats, channels last."""
+        return self(images.float() / 255)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(n, c, h, w) in [0, 1] to normalised floats, channels last."""
+        return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+    def undo(self, images: Tensor) -> Tensor:
+        return images * self.std + self.mean
+
+
+def augmented(images: Tensor, protocol: Protocol, generator: torch.Generator) -> Tensor:
+    """Each image of a batch in [0, 1] changed on its own, in the order of the protocol's settings."""
+    if protocol.shuffle > 1:
+        images = augment.shuffle(images, protocol.shuffle, generator)
+    if protocol.scale is not None:
+        images = augment.random_crop_scale(images, protocol.scale, generator)
+    if protocol.shift:
+        images = augment.shift(images, protocol.shift, generator)
+    if protocol.flip:
+        images = augment.flip(images, generator)
+    if protocol.jitter is not None:
+        images = augment.jitter(images, *protocol.jitter, generator)
+    if protocol.lighting and images.shape[1] == 3:
+        images = augment.lighting(images, protocol.lighting, generator)
+    return images
+
+
+def mixed(images: Tensor, protocol: Protocol, generator: torch.Generator) -> augment.Mixed | None:
+    """The batch mixed with a permutation of itself, or None where the protocol or its coin says no."""
+    if protocol.mix == "none":
+        return None
+    if protocol.mix_probability < 1:
+        coin = torch.rand((), generator=on_host(generator))  # a coin on the device would make every step wait
+        if float(coin) >= protocol.mix_probability:
+            return None
+    mix = augment.cutmix if protocol.mix == "cutmix" else augment.mixup
+    return mix(images, protocol.mix_beta, generator)

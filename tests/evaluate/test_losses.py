@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from raycond.evaluate import preset
+from raycond.evaluate.losses import Targets, losses, weighted_loss
+
+G = torch.Generator().manual_seed(0)
+S, T = torch.randn(6, 4, generator=G), torch.randn(6, 4, generator=G)
+LABELS = torch.tensor([0, 1, 2, 3, 0, 1])
+PARTNER = torch.tensor([5, 4, 3, 2, 1, 0])
+WEIGHTS = torch.tensor([1.0, 2, 0.5, 1, 0.5, 1])
+KL = preset("quick").override(loss="kl", temperature=20)
+MSE = preset("quick").override(loss="mse+ce", ce_weight=0.3)
+CE = preset("quick")
+
+
+def test_kl_is_that_of_the_soft_label_recipes() -> None:
+    """KLDiv(batchmean) of log_softmax(s / T) and softmax(t / T), without the factor T²."""
+    expected = torch.nn.KLDivLoss(reduction="batchmean")(F.log_softmax(S / 20, 1), F.softmax(T / 20, 1))
+    found = losses(S, Targets(LABELS, WEIGHTS, T, whole=True), KL).mean()
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_mse_is_on_raw_logits_beside_a_share_of_hard_labels() -> None:
+    found = losses(S, Targets(LABELS, WEIGHTS, T, whole=True), MSE).mean()
+    assert float(found) == pytest.approx(float(F.mse_loss(S, T) + 0.3 * F.cross_entropy(S, LABELS)), rel=1e-5)
+
+
+def test_soft_cross_entropy_is_torchs() -> None:
+    found = losses(S, Targets(LABELS, WEIGHTS, T, whole=True), CE.override(temperature=2)).mean()
+    assert float(found) == pytest.approx(float(F.cross_entropy(S, F.softmax(T / 2, 1))), rel=1e-5)
+
+
+def test_mixed_hard_labels_count_by_their_share() -> None:
+    found = losses(S, Targets(LABELS, WEIGHTS, partner=PARTNER, own=0.7), CE).mean()
+    expected = 0.7 * F.cross_entropy(S, LABELS) + 0.3 * F.cross_entropy(S, LABELS[PARTNER])
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("protocol", [CE, KL])
+def test_labels_of_own_images_are_mixed_and_of_whole_views_are_not(protocol: object) -> None:
+    mixed = losses(S, Targets(LABELS, WEIGHTS, T, partner=PARTNER, own=0.7), protocol)  # type: ignore[arg-type]
+    whole = losses(S, Targets(LABELS, WEIGHTS, T, whole=True, partner=PARTNER, own=0.7), protocol)  # type: ignore[arg-type]
+    assert torch.equal(whole, losses(S, Targets(LABELS, WEIGHTS, T, whole=True), protocol))  # type: ignore[arg-type]
+    assert not torch.allclose(mixed, whole)
+    only = losses(S, Targets(LABELS, WEIGHTS, T, partner=PARTNER, own=1.0), protocol)  # type: ignore[arg-type]
+    assert torch.allclose(only, whole)
+
+
+def test_weights_multiply_and_are_not_divided_out() -> None:
+    targets = Targets(LABELS, WEIGHTS)
+    assert float(weighted_loss(S, targets, CE)) == pytest.approx(float((losses(S, targets, CE) * WEIGHTS).mean()))
+    doubled = Targets(LABELS, 2 * WEIGHTS)
+    assert float(weighted_loss(S, doubled, CE)) == pytest.approx(2 * float(weighted_loss(S, targets, CE)))
+
+
+def test_a_mixed_image_has_its_own_weight_or_the_mixed_one() -> None:
+    targets = Targets(LABELS, WEIGHTS, partner=PARTNER, own=0.25)
+    each = losses(S, targets, CE)
+    own, mix = weighted_loss(S, targets, CE), weighted_loss(S, targets, CE.override(mix_weights="mix"))
+    assert float(own) == pytest.approx(float((each * WEIGHTS).mean()), rel=1e-5)
+    assert float(mix) == pytest.approx(float((each * (0.25 * WEIGHTS + 0.75 * WEIGHTS[PARTNER])).mean()), rel=1e-5)

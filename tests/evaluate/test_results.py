@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from raycond.errors import UserError
+from raycond.evaluate import Row, results, table
+from raycond.evaluate.results import Check
+
+CURVE = (Check(100, 0.5, 81.0, 1 / 3), Check(200, 1.0, 93.0, 0.125))
+ROWS = [
+    Row(
+        "ddoq vae sqrt", 10, "convnet3", 1, 93.0, 93.5, 200, 0.5, 100, "quick",
+        set="runs", weights="sqrt", labeler="once:r18", variant="own", memory=7, curve=CURVE,
+    ),
+    *(Row("ddoq", 10, "convnet3", seed, top1, 94.5, 200, 0.5, 100, "quick") for seed, top1 in enumerate((94.0, 1 / 3))),
+    Row("random", 10, "convnet3", 0, 80.0, 80.0, 200, 0.5, 100, "quick", variant="plain"),
+    Row("random", 10, "convnet3", 0, 80.0, 80.0, 200, 0.5, 100, "quick", variant="hard"),
+    Row("random", 10, "convnet3", 0, 80.0, 80.0, 200, 0.5, 100, "quick"),
+    Row("full", None, "convnet3", 0, 97.0, 97.0, 200, 0.5, 1440, "quick"),
+]  # fmt: skip
+HEADER = "method,ipc,student,seed,top1,best,steps,seconds,images,protocol,set,weights,labeler,variant,memory"
+
+
+def without_curve(rows: list[Row]) -> list[Row]:
+    return sorted((replace(row, curve=()) for row in rows), key=repr)
+
+
+def test_csv_reads_back_exactly_and_does_not_depend_on_order(tmp_path: Path) -> None:
+    uri = str(tmp_path / "results.csv")
+    results.write(uri, ROWS)
+    first = Path(uri).read_bytes()
+    assert sorted(results.read(uri), key=repr) == without_curve(ROWS)
+    results.write(uri, reversed(ROWS))
+    assert Path(uri).read_bytes() == first
+    lines = first.decode().splitlines()
+    assert lines[0] == HEADER
+    assert [line.split(",")[0] for line in lines[1:]] == [
+        "random", "ddoq", "ddoq", "full", "random", "random", "ddoq vae sqrt"
+    ]  # fmt: skip
+    assert [line.split(",")[-2] for line in lines[5:7]] == ["hard", "plain"]
+    assert lines[4] == "full,,convnet3,0,97.0,97.0,200,0.5,1440,quick,,,hard,own,0"
+
+
+def test_the_table_module_reads_and_writes_too(tmp_path: Path) -> None:
+    uri = str(tmp_path / "results.csv")
+    table.write(uri, ROWS)
+    assert sorted(table.read(uri), key=repr) == without_curve(ROWS)
+
+
+def test_a_file_without_the_newer_columns_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    path.write_text(
+        "method,ipc,student,seed,top1,best,steps,seconds,images,protocol\nd4m,1,mlp,2,50.5,51,9,1.5,4,quick\n"
+    )
+    assert results.read(str(path)) == [Row("d4m", 1, "mlp", 2, 50.5, 51.0, 9, 1.5, 4, "quick")]
+
+
+def test_an_empty_csv_still_has_its_header(tmp_path: Path) -> None:
+    uri = str(tmp_path / "results.csv")
+    results.write(uri, [])
+    assert Path(uri).read_text() == HEADER + "\n"
+    assert results.read(uri) == []
+
+
+def test_a_broken_csv_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    path.write_text("method,ipc\nrandom,1\n")
+    with pytest.raises(UserError, match=r"results\.csv.*no column student, seed"):
+        results.read(str(path))
+    results.write(str(path), ROWS[1:3])
+    path.write_text(path.read_text().replace("94.0,", "ninety,", 1))
+    with pytest.raises(UserError, match=r"results\.csv, line 2.*ninety"):
+        results.read(str(path))
+
+
+def test_parquet_keeps_the_curves_and_is_the_same_bytes(tmp_path: Path) -> None:
+    uri = str(tmp_path / "results.parquet")
+    results.write_parquet(uri, ROWS)
+    first = Path(uri).read_bytes()
+    assert sorted(results.read_parquet(uri), key=repr) == sorted(ROWS, key=repr)
+    results.write_parquet(uri, reversed(ROWS))
+    assert Path(uri).read_bytes() == first
+    schema = pq.read_schema(uri)
+    assert schema.names == [*HEADER.split(","), "curve"]
+    assert str(schema.field("ipc").type) == "int64"
+    assert (
+        str(schema.field("curve").type.value_type) == "struct<step: int64, epoch: double, top1: double, loss: double>"
+    )
+
+
+def test_an_empty_parquet_has_its_columns(tmp_path: Path) -> None:
+    uri = str(tmp_path / "results.parquet")
+    results.write_parquet(uri, [])
+    assert results.read_parquet(uri) == []
+    assert pq.read_schema(uri).names == [*HEADER.split(","), "curve"]
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: path.write_text("method,ipc"), "not a Parquet file"),
+        (lambda path: pq.write_table(pa.table({"method": ["a"]}), path), "no column ipc, student"),
+    ],
+)
+def test_what_is_no_parquet_of_results_is_named(tmp_path: Path, write: Callable[[Path], None], message: str) -> None:
+    write(tmp_path / "other.parquet")
+    with pytest.raises(UserError, match=rf"other\.parquet.*{message}"):
+        results.read_parquet(str(tmp_path / "other.parquet"))
+
+
+def test_rows_come_back_from_plain_data() -> None:
+    for row in ROWS:
+        plain = json.loads(json.dumps(asdict(row)))
+        assert Row.from_dict({**plain, "extra": 1}) == row
+    older = {name: value for name, value in asdict(ROWS[-1]).items() if name in results.COLUMNS}
+    assert Row.from_dict(older) == ROWS[-1]

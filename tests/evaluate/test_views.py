@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from raycond.errors import UserError
+from raycond.evaluate import preset
+from raycond.evaluate.views import Normaliser, augmented, mixed
+
+QUICK = preset("quick")
+CPU = torch.device("cpu")
+
+
+def pixels(channels: int = 3) -> torch.Tensor:
+    return torch.randint(0, 256, (16, channels, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_normalised_training_images_have_mean_zero_and_deviation_one(channels: int) -> None:
+    images = pixels(channels)
+    normaliser = Normaliser(images, QUICK, CPU)
+    values = normaliser.of_pixels(images)
+    assert values.mean((0, 2, 3)).tolist() == pytest.approx([0] * channels, abs=1e-5)
+    assert values.std((0, 2, 3), correction=0).tolist() == pytest.approx([1] * channels, rel=1e-5)
+    assert torch.allclose(normaliser.undo(values), images.float() / 255, atol=1e-6)
+
+
+def test_imagenet_constants() -> None:
+    normaliser = Normaliser(pixels(), QUICK.override(normalise="imagenet"), CPU)
+    white = normaliser.of_pixels(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8))
+    assert white[0, :, 0, 0].tolist() == pytest.approx([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
+    with pytest.raises(UserError, match="normalise=train"):
+        Normaliser(pixels(1), QUICK.override(normalise="imagenet"), CPU)
+
+
+def test_without_augmentation_views_are_the_images() -> None:
+    images = pixels().float() / 255
+    generator = torch.Generator().manual_seed(0)
+    assert torch.equal(augmented(images, QUICK.without_augmentation(), generator), images)
+    assert mixed(images, QUICK, generator) is None
+
+
+def test_the_coin_decides_which_batches_are_mixed() -> None:
+    images = pixels().float() / 255
+    generator = torch.Generator().manual_seed(0)
+    protocol = QUICK.override(mix="cutmix", mix_probability=0.25)
+    share = sum(mixed(images, protocol, generator) is not None for _ in range(400)) / 400
+    assert 0.17 < share < 0.33
+    assert mixed(images, protocol.override(mix_probability=0), generator) is None
