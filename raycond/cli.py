@@ -1,15 +1,16 @@
-"""The command line: `raycond quantize | inspect | verify`; the scripts in pipelines/ call the same `main`."""
+"""The command line: `raycond quantize | evaluate | inspect | verify | export`; scripts in pipelines/ call `main`."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from raycond import __version__
-from raycond.errors import RaycondError
+from raycond.errors import RaycondError, UserError
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"raycond {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     quantize_options(commands.add_parser("quantize", help="condense an image set (DDOQ, D4M)"))
+    grid_options(commands.add_parser("evaluate", help="train students on condensed sets and baselines, and compare"))
+    export_options(commands.add_parser("export", help="write a set for another tool"))
     for name, text in (("inspect", "say what a condensed set is"), ("verify", "check every digest and count of a set")):
         commands.add_parser(name, help=text).add_argument("path", metavar="PATH", help="folder of a condensed set")
     options = vars(parser.parse_args(argv))
@@ -102,6 +105,71 @@ def quantize_options(parser: argparse.ArgumentParser) -> None:
     add("--dry-run", action="store_true", help="check everything and say what would be done")
 
 
+def grid_options(parser: argparse.ArgumentParser) -> None:
+    """The options of pipelines/evaluate_grid.py; their defaults are in `GridConfig`."""
+    parser.argument_default = argparse.SUPPRESS
+    option = parser.add_argument
+    option("--sets", nargs="+", metavar="DIR", help="condensed sets with the same classes and image size")
+    option("--val", metavar="URI", help="images to test on (default: of the run that the first set lies in)")
+    option("--data", metavar="URI", help="the sets' source, for baselines (default: as for --val)")
+    option("--out", metavar="DIR", help="default: grid beside the first set")
+    option("--students", nargs="+", metavar="NAME", help="resnet18, convnet4, timm/NAME, … (default convnet3-w32 mlp)")
+    option("--ipc", type=int, nargs="+", metavar="N", help="default: all of the first set")
+    option("--protocol", metavar="NAME", help="a preset or a .yaml file (default quick)")
+    option("--set", dest="changes", nargs="+", metavar="FIELD=VALUE", help="settings of the protocol to change")
+    option("--seeds", type=int, nargs="+", metavar="N", help="default 0 1 2")
+    option("--labeler", metavar="KIND[:WHERE]", help="hard, teacher:WHERE or once:WHERE (default hard)")
+    option("--weights", nargs="+", metavar="MODE", help="uniform sqrt density (default: uniform and the set's own)")
+    option("--baselines", nargs="+", metavar="NAME", help="beside random, medoid: herding k-center el2n full; or none")
+    option("--scores", action="store_true", help="DD-Ranking's scores, and the trainings that they need")
+    option("--proxy-student", metavar="NAME", help="its features and EL2N choose coresets (default convnet3-w32)")
+    option("--proxy-nets", type=int, metavar="N")
+    option("--proxy-steps", type=int, metavar="N")
+    option("--trials-at-once", type=int, metavar="N", help="default: as many as memory and processors hold")
+    option("--gpus-per-trial", type=float, metavar="X", help="a fraction; 0 for none (default: by measured memory)")
+    option("--cpus-per-trial", type=int, metavar="N")
+    option("--max-pixels", type=int, metavar="N", help="a larger image is left out as a decompression bomb")
+    option("--runner", choices=["ray", "local"])
+    option("--no-dashboard", dest="dashboard", action="store_false", help="of a Ray started here")
+    option("--resume", action="store_true", help="go on with the grid in --out, with its options")
+
+
+def export_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", metavar="PATH", help="folder of a condensed set")
+    parser.add_argument("out", metavar="OUT", help="a folder that does not exist or is empty")
+    parser.add_argument("--to", dest="kind", required=True, choices=["ddranking", "rethinkdc", "folder"])
+    parser.add_argument("--ipc", type=int, metavar="N", help="default: the largest of the set")
+    parser.add_argument("--labeler", metavar="KIND:WHERE", help="write one soft label per image too (ddranking)")
+
+
+def _evaluate(options: dict[str, Any]) -> int:
+    from raycond.config import load_grid_config
+
+    if "changes" in options:
+        from raycond.evaluate.protocol import parse_settings
+
+        options["changes"] = parse_settings(options["changes"])
+    from raycond import grid
+
+    if options.pop("resume", False):
+        if "out" not in options:
+            raise UserError("--resume: give the grid's folder with --out")
+        config = grid.resumed(options["out"], options)
+    else:
+        config = load_grid_config(options)
+    run = grid.evaluate_grid(config)
+    print(grid.summary(run), end="")
+    return 1 if run.failures else 0
+
+
+def _export(options: dict[str, Any]) -> int:
+    from raycond.sets.export import export
+
+    about = export(options.pop("path"), options.pop("out"), **options)
+    print(json.dumps(about, indent=2))
+    return 0
+
+
 def _quantize(options: dict[str, Any]) -> int:
     from raycond.config import load_config
 
@@ -134,7 +202,7 @@ def _verify(options: dict[str, Any]) -> int:
     return 1 if problems else 0
 
 
-_COMMANDS = {"quantize": _quantize, "inspect": _inspect, "verify": _verify}
+_COMMANDS = {"quantize": _quantize, "evaluate": _evaluate, "export": _export, "inspect": _inspect, "verify": _verify}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -73,7 +73,8 @@ def _check_options(config: QuantizeConfig) -> CodecFacts | None:
         Limit.parse(config.max_bad)
     if config.evaluate:
         with _named("--protocol"):
-            protocol.preset(config.protocol)
+            if protocol.preset(config.protocol).loss != "cross-entropy":
+                raise UserError(f"{config.protocol} learns soft labels; make the set, then use evaluate_grid.py")
         for student in config.students:
             with _named("--students"):
                 build(student, classes=2, size=config.size, channels=3)
@@ -271,7 +272,7 @@ def _evaluate(
         source=run.source,
         val=run.val,
         channels=run.codec.channels,
-        protocol=protocol.preset(config.protocol),
+        recipe=protocol.recipe(config.protocol),
         device=runner.device,
         source_digest=source_digest(fingerprints),
         val_digest=source_digest(class_fingerprints(run.val, "list val")),

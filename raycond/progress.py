@@ -5,6 +5,9 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TextIO
 
 QUIET_SECONDS = 5.0  # between lines where they cannot be rewritten
@@ -13,10 +16,14 @@ QUIET_SECONDS = 5.0  # between lines where they cannot be rewritten
 class Progress:
     """Counts the units of one stage. Use as a context manager; `step` after each unit, `say` for a line of its own.
 
-    done: units that were finished before; they do not count as work when the time left is guessed.
+    done: units that were finished before; they do not count as work when the time left is guessed. quiet: print
+    nothing; somebody else shows `line`.
     """
 
-    def __init__(self, stage: str, total: int, unit: str, *, done: int = 0, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, stage: str, total: int, unit: str, *, done: int = 0, stream: TextIO | None = None, quiet: bool = False
+    ) -> None:
+        self.quiet = quiet
         self.stage, self.total, self.unit = stage, total, unit
         self.stream = stream or sys.stderr
         self.done = self.before = done
@@ -31,7 +38,7 @@ class Progress:
 
     def __exit__(self, *error: object) -> None:
         self._print(force=self._live or self._shown != self.done)
-        if self._live:
+        if self._live and not self.quiet:
             self.stream.write("\n")
             self.stream.flush()
 
@@ -41,6 +48,8 @@ class Progress:
         self._print()
 
     def say(self, text: str) -> None:
+        if self.quiet:
+            return
         if self._live:
             self.stream.write("\r\x1b[K")
         print(text, file=self.stream, flush=True)
@@ -48,10 +57,12 @@ class Progress:
 
     def _print(self, force: bool = False) -> None:
         now = time.monotonic()
+        if self.quiet:
+            return
         if not force and now - self._printed < (0.1 if self._live else QUIET_SECONDS):
             return
         self._printed, self._shown = now, self.done
-        line = self._line(now - self.started)
+        line = self.line
         if self._live:  # a line that wraps could not be rewritten
             line = f"\r\x1b[K{line[: shutil.get_terminal_size().columns - 1]}"
         else:
@@ -59,13 +70,33 @@ class Progress:
         self.stream.write(line)
         self.stream.flush()
 
-    def _line(self, passed: float) -> str:
+    @property
+    def line(self) -> str:
+        """How far the stage is, with the time left and the last note."""
+        passed = time.monotonic() - self.started
         left = ""
         worked = self.done - self.before
         if worked and self.done < self.total:
             left = f", {clock(passed / worked * (self.total - self.done))} left"
         note = f"  {self.note}" if self.note else ""
         return f"{self.stage:<10} {self.done}/{self.total} {self.unit}  {clock(passed)}{left}{note}"
+
+
+@dataclass
+class Timed:
+    """A run that knows how long its stages took."""
+
+    seconds: dict[str, float] = field(default_factory=dict, kw_only=True)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[stage] = time.perf_counter() - started
+
+    @property
+    def times(self) -> str:
+        return ", ".join(f"{stage} {clock(seconds)}" for stage, seconds in self.seconds.items())
 
 
 def clock(seconds: float) -> str:

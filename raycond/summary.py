@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import platform
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any, NamedTuple
@@ -16,7 +13,7 @@ from raycond.data.quarantine import BadRecord
 from raycond.data.sources import Source
 from raycond.evaluate import table
 from raycond.generate.images import unpack
-from raycond.progress import clock
+from raycond.progress import Timed
 from raycond.quantize import store
 from raycond.quantize.study import mean_rows
 from raycond.report import Picture, Quarantine, Report, Size
@@ -37,7 +34,7 @@ class CodecFacts(NamedTuple):
 
 
 @dataclass
-class QuantizeRun:
+class QuantizeRun(Timed):
     """What a run made. failures: one text for each thing that was asked for and not made.
 
     codec: None until it is trained. codebooks: (label, IPC) → facts. computed: units of each stage worked on now.
@@ -52,7 +49,6 @@ class QuantizeRun:
     rows: list[table.Row] = field(default_factory=list)
     bad: list[BadRecord] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
     computed: dict[str, int] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
 
@@ -60,19 +56,13 @@ class QuantizeRun:
         """Source images that the codebooks of one IPC stand for."""
         return sum(facts["images"] for (_, k), facts in self.codebooks.items() if k == ipc)
 
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.seconds[stage] = time.perf_counter() - started
-
 
 def summary(run: QuantizeRun) -> str:
     """What a person wants to read at the end: accuracies, what was left out, what failed, where things are."""
     lines = [""]
     if run.rows:
         lines += [table.text(run.rows), ""]
-    lines.append("time      " + ", ".join(f"{stage} {clock(s)}" for stage, s in run.seconds.items()))
+    lines.append(f"time      {run.times}")
     if run.bad:
         lines.append(
             f"bad       {len(run.bad)} {'images' if len(run.bad) > 1 else 'image'} left out: {run.layout.quarantine}"

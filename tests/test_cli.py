@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -187,22 +188,22 @@ def test_run_folder_that_cannot_be_written_is_said(
 def test_failed_training_is_listed_and_the_others_are_made(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from raycond.runtime import evaluation
+    from raycond.runtime import cells
 
-    real = evaluation.run_cell
+    real = cells.run_cell
 
-    def broken(cell: evaluation.Cell) -> dict[str, object]:
+    def broken(cell: cells.Cell, report: Any = None) -> object:
         if cell.method == "d4m":
             raise RuntimeError("out of memory")
-        return real(cell)
+        return real(cell, report)
 
-    monkeypatch.setattr(evaluation, "run_cell", broken)
+    monkeypatch.setattr(cells, "run_cell", broken)
     assert run(root, tmp_path / "out", *TRAINED, "--ipc", "1", "--methods", "d4m", "ddoq") == 1
     text = capsys.readouterr().out
     assert "NOT MADE: 1 failed" in text
     assert "d4m ipc1 convnet3-w8 seed0: RuntimeError('out of memory')" in text
     assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 2
-    monkeypatch.setattr(evaluation, "run_cell", real)
+    monkeypatch.setattr(cells, "run_cell", real)
     assert run(root, tmp_path / "out", *TRAINED, "--ipc", "1", "--methods", "d4m", "ddoq") == 0
     assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 3
 

@@ -73,15 +73,20 @@ class Report:
 
 def render(report: Report) -> str:
     """The report as HTML that needs no other file; the same report gives the same text."""
-    import jinja2
-
     from raycond.report import view
+
+    return fill("report.html.j2", view.context(report))
+
+
+def fill(template: str, context: Mapping[str, Any]) -> str:
+    """One of the package's templates with everything escaped that is not marked as markup."""
+    import jinja2
 
     loader = jinja2.PackageLoader("raycond", "report")
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    return environment.get_template("report.html.j2").render(view.context(report))
+    return environment.get_template(template).render(context)
 
 
 def write_report(uri: str, report: Report) -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
-import json
-import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from raycond.evaluate.table import Row, Summary, compare, in_order, summarise
-from raycond.report.plots import accuracy_svg
+from raycond.report import accuracy
+from raycond.report.numbers import digits, human, plain_yaml, share, signed
 
 if TYPE_CHECKING:
     from raycond.report.report import Picture, Quarantine, Report, Size
@@ -21,36 +19,33 @@ MOST_CLASSES, MOST_IMAGES, MOST_EXAMPLES = 20, 10, 3
 LARGE = 192  # pixels; larger pictures go into the page as thumbnails of this side
 SHOWN = 64  # pixels; smaller pictures are enlarged by a whole factor up to this side
 
+SECTIONS = {
+    "accuracy": "Accuracy",
+    "images": "Images",
+    "w2": "W2",
+    "distortion": "Distortion",
+    "sizes": "Sizes",
+    "quarantine": "Quarantine",
+    "environment": "Environment",
+    "configuration": "Configuration",
+}
 _CENTROIDS = {"d4m": "D4M centroids", "ours": "our centroids"}
 _WEIGHTS = {"uniform": "uniform weights", "voronoi": "Voronoi weights"}
 
 
 def context(report: Report) -> dict[str, Any]:
-    from markupsafe import Markup
-
-    students = _students(report.accuracy)
-    for k, student in enumerate(students):
-        student["plot"] = Markup(accuracy_svg(student.pop("summaries"), f"accuracy {k}"))
     return {
         "report": report,
+        "navigation": SECTIONS,
         "tiles": _tiles(report),
-        "students": students,
+        "students": accuracy.students(report.accuracy),
         "galleries": [_gallery(report, ipc) for ipc in sorted(report.galleries)],
         "w2": _w2(report.w2),
         "distortion": _distortion(report),
         "sizes": _sizes(report.sizes, report.source_bytes),
         "quarantine": None if report.quarantine is None else _quarantine(report.quarantine),
-        "config": _config(report.config),
+        "config": plain_yaml(report.config),
     }
-
-
-def human(count: int) -> str:
-    """Bytes in binary units, as 1.2 MiB."""
-    power = min(max(count, 1).bit_length() - 1, 49) // 10
-    if power == 0:
-        return f"{count} B"
-    value = count / 1024**power
-    return f"{value:.{1 if value < 100 else 0}f} {('KiB', 'MiB', 'GiB', 'TiB')[power - 1]}"
 
 
 def _tiles(report: Report) -> list[dict[str, str]]:
@@ -58,8 +53,8 @@ def _tiles(report: Report) -> list[dict[str, str]]:
     ipcs = sorted(set(report.galleries) | set(report.distortion))
     if ipcs:
         tiles.append({"value": " · ".join(f"{i:,}" for i in ipcs), "label": "images per class"})
-    if report.accuracy:
-        tiles.append(_accuracy_tile(summarise(report.accuracy)))
+    if top1 := accuracy.tile(report.accuracy):
+        tiles.append(top1)
     known = [s.bytes for s in report.sizes if s.bytes is not None]
     if known:
         total = sum(known)
@@ -68,82 +63,6 @@ def _tiles(report: Report) -> list[dict[str, str]]:
     if report.quarantine:
         tiles.append({"value": f"{len(report.quarantine.records):,}", "label": "images in quarantine"})
     return tiles
-
-
-def _accuracy_tile(summaries: Sequence[Summary]) -> dict[str, str]:
-    """The run's own method at its largest IPC, for the first student: fixed by rule, not the best number."""
-    first = [s for s in summaries if (s.protocol, s.student) == (summaries[0].protocol, summaries[0].student)]
-    small = [s for s in first if s.ipc is not None] or first
-    method = next((m for m in ("ddoq", "d4m") if any(s.method == m for s in small)), small[0].method)
-    cell = max((s for s in small if s.method == method), key=lambda s: s.ipc or 0)
-    full = next((s for s in first if s.ipc is None), None)
-    against = f"; all images {full.mean:.1f} %" if full and cell.ipc is not None else ""
-    where = "all images" if cell.ipc is None else f"IPC {cell.ipc}"
-    return {"value": f"{cell.mean:.1f} %", "label": f"top-1, {method}, {where}{against}"}
-
-
-def share(part: int, whole: int) -> str:
-    """A percentage with two significant digits below 10 %, without exponents."""
-    percent = 100 * part / whole if whole else math.nan
-    if not 0 < percent < 10:
-        return f"{percent:.0f} %"
-    return f"{percent:.{max(0, 1 - math.floor(math.log10(percent)))}f} %"
-
-
-def _students(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    summaries = summarise(rows)
-    students = []
-    for key in dict.fromkeys((s.protocol, s.student) for s in summaries):
-        group = [s for s in summaries if (s.protocol, s.student) == key]
-        cells = {(s.method, s.ipc): s for s in group}
-        ipcs = sorted({s.ipc for s in group if s.ipc is not None})
-        full = any(s.ipc is None for s in group)
-        methods = in_order(s.method for s in group)
-        students.append(
-            {
-                "protocol": key[0],
-                "name": key[1],
-                "ipcs": ipcs,
-                "full": full,
-                "lines": [(m, [cells.get((m, c)) for c in [*ipcs, *([None] if full else [])]]) for m in methods],
-                "differences": _differences(group, ipcs),
-                "seeds": sorted({s.n for s in group}),
-                "steps": sorted({r.steps for r in rows if (r.protocol, r.student) == key}),
-                "summaries": group,
-            }
-        )
-    return students
-
-
-def _differences(group: Sequence[Summary], ipcs: Sequence[int]) -> list[dict[str, Any]]:
-    found = {(c.method, c.other, c.ipc): c for c in compare(group)}
-    pairs = dict.fromkeys((method, other) for method, other, _ in found)
-    lines = []
-    for method, other in pairs:
-        cells: list[dict[str, Any] | None] = []
-        for ipc in ipcs:
-            c = found.get((method, other, ipc))
-            if c is None:
-                cells.append(None)
-                continue
-            verdict = "one seed" if c.clear is None else "not clear"
-            if c.clear:
-                verdict = "better" if c.difference > 0 else "worse"
-            two = "" if c.spread is None else f"± {2 * c.spread:.1f}"
-            cells.append(
-                {
-                    "points": _signed(c.difference),
-                    "two": two,
-                    "verdict": verdict,
-                    "style": verdict if c.clear else "soft",
-                }
-            )
-        lines.append({"method": method, "other": other, "cells": cells})
-    return lines
-
-
-def _signed(value: float, unit: str = "") -> str:
-    return f"{value:+.1f}{unit}".replace("-", "−")
 
 
 def _gallery(report: Report, ipc: int) -> dict[str, Any]:
@@ -217,7 +136,7 @@ def _w2(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 {
                     "centroids": _CENTROIDS.get(row["centroids"], row["centroids"]),
                     "weights": _WEIGHTS.get(row["weights"], row["weights"]),
-                    "w2": _digits(row["w2"]),
+                    "w2": digits(row["w2"]),
                     "ess": f"{row['ess']:.2f}",
                     "by_weights": _change(row["w2"], base),
                     "against_first": _change(row["w2"], group[0]["w2"]) if row is not group[0] else "",
@@ -228,14 +147,7 @@ def _w2(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _change(value: float, base: float | None) -> str:
-    return "" if not base else _signed(100 * (value / base - 1), " %")
-
-
-def _digits(value: float) -> str:
-    """Four significant digits without an exponent."""
-    if not math.isfinite(value) or value == 0:
-        return f"{value:g}"
-    return f"{value:,.{max(0, 3 - math.floor(math.log10(abs(value))))}f}"
+    return "" if not base else signed(100 * (value / base - 1), " %")
 
 
 def _distortion(report: Report) -> dict[str, Any] | None:
@@ -247,11 +159,11 @@ def _distortion(report: Report) -> dict[str, Any] | None:
         "ipcs": ipcs,
         "long": len(report.classes) > MOST_CLASSES,
         "lines": [
-            (name, [_digits(columns[i][k]) if k < len(columns[i]) else "" for i in ipcs])
+            (name, [digits(columns[i][k]) if k < len(columns[i]) else "" for i in ipcs])
             for k, name in enumerate(report.classes.names)
         ],
         "summary": [
-            (what, [_digits(rule(columns[i])) if columns[i] else "" for i in ipcs])
+            (what, [digits(rule(columns[i])) if columns[i] else "" for i in ipcs])
             for what, rule in (("lowest", min), ("median", statistics.median), ("highest", max))
         ],
     }
@@ -293,10 +205,3 @@ def _quarantine(quarantine: Quarantine) -> dict[str, Any]:
             for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         ],
     }
-
-
-def _config(config: Mapping[str, Any]) -> str:
-    import yaml
-
-    plain = json.loads(json.dumps(config, default=str))
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True) if plain else ""

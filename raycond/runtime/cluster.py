@@ -54,9 +54,7 @@ class RayRunner:
 
     def __init__(self, config: QuantizeConfig) -> None:
         self.config = config
-        self.started = not ray.is_initialized()
-        if self.started:
-            _connect(config)
+        self.started = connect(config.dashboard)
         try:
             nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             self.cpus, self.gpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU"))
@@ -154,20 +152,27 @@ def _outcome(reference: Any) -> Any:
         return error
 
 
-def _connect(config: QuantizeConfig) -> None:
+def connect(dashboard: bool) -> bool:
+    """Join the cluster there is, or start Ray here; whether this call did, so that the caller shuts it down.
+
+    dashboard: of a Ray started here. Raises UserError if the cluster cannot be reached.
+    """
+    if ray.is_initialized():
+        return False
     for chatty in ("execution.streaming_executor", "progress"):  # our own progress lines say as much
         logging.getLogger(f"ray.data._internal.{chatty}").setLevel(logging.ERROR)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "WARNING"}
     address = _address()
     if address == "local":
-        options |= {"include_dashboard": config.dashboard, "dashboard_host": "127.0.0.1"}
+        options |= {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
     with _own_sigterm(), _quiet_core():
         try:
-            dashboard = ray.init(address=address, **options).dashboard_url
+            url = ray.init(address=address, **options).dashboard_url
         except (ConnectionError, ValueError) as error:
             raise UserError(f"Ray at {address}: {error}") from error
-    if dashboard:
-        print(f"dashboard  http://{dashboard}", file=sys.stderr)
+    if url:
+        print(f"dashboard  http://{url}", file=sys.stderr)
+    return True
 
 
 def _address() -> str:

@@ -55,3 +55,45 @@ class Layout:
 
     def cell(self, name: str) -> str:
         return files.join(self.out, "work", "cells", name)
+
+
+@dataclass(frozen=True)
+class GridLayout:
+    """Names inside the folder of an evaluation grid; `work/` as in `Layout`, `tune/` is Ray Tune's."""
+
+    out: str
+
+    @property
+    def config(self) -> str:
+        return files.join(self.out, "config.json")
+
+    @property
+    def index(self) -> str:
+        return files.join(self.out, "work", "index")
+
+    @property
+    def results(self) -> str:
+        """Without its ending: .csv and .parquet."""
+        return files.join(self.out, "results")
+
+    @property
+    def summary(self) -> str:
+        return files.join(self.out, "summary.txt")
+
+    @property
+    def report(self) -> str:
+        return files.join(self.out, "report.html")
+
+    @property
+    def quarantine(self) -> str:
+        return files.join(self.out, "quarantine.parquet")
+
+    @property
+    def proxy(self) -> str:
+        return files.join(self.out, "work", "proxy.npz")
+
+    def pixels(self, split: str) -> str:
+        return files.join(self.out, "work", "pixels", f"{split}.npz")
+
+    def cell(self, name: str) -> str:
+        return files.join(self.out, "work", "cells", name)

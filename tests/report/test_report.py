@@ -4,7 +4,6 @@ import base64
 import io
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,8 @@ from raycond.data.classes import Classes
 from raycond.data.quarantine import BadRecord
 from raycond.evaluate import Row
 from raycond.report import Picture, Quarantine, Report, Size, render, write_report
-from raycond.report.view import human, share
-
-HOSTILE = "<script>alert('x')</script> & co"
+from raycond.report.numbers import human, share
+from tests.report.page import HOSTILE, Page, require_self_contained
 
 
 def png(side: int, value: int = 100) -> bytes:
@@ -51,36 +49,6 @@ def report(classes: int = 3, images: int = 4, side: int = 8) -> Report:
     )
 
 
-class Page(HTMLParser):
-    """Visible text, addresses and the stack of open elements."""
-
-    VOID = ("meta", "img", "br", "link", "use")
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.text, self.addresses, self.open = "", [], []  # type: ignore[var-annotated]
-        self.tags: list[str] = []
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.addresses += [v for k, v in attrs if k in ("src", "href", "xlink:href", "data", "action") and v]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.addresses += [v for k, v in attrs if k in ("src", "href", "xlink:href") and v]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag, f"</{tag}> closes nothing"
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.text += data
-
-
 HTML = render(report())
 PAGE = Page(HTML)
 
@@ -92,14 +60,7 @@ def test_text_from_outside_is_escaped_and_elements_are_balanced() -> None:
 
 
 def test_nothing_comes_from_outside_the_file() -> None:
-    assert PAGE.addresses
-    assert all(a.startswith(("data:image/", "#")) for a in PAGE.addresses)
-    assert "http" not in HTML
-    assert "@import" not in HTML
-    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", HTML))
-    ids = set(re.findall(r'\bid="([^"]+)"', HTML))
-    assert {a[1:] for a in PAGE.addresses if a.startswith("#")} <= ids
-    assert set(re.findall(r"url\(#([^)]*)\)", HTML)) <= ids
+    require_self_contained(HTML)
 
 
 def test_same_report_same_bytes(tmp_path: Path) -> None:
@@ -116,6 +77,17 @@ def test_accuracy_and_differences() -> None:
     assert HTML.count('class="soft">not clear') == 1
     assert HTML.count("<svg") == 1
     assert "images per class" in PAGE.text
+
+
+def test_the_best_of_checks_is_apart_and_only_where_it_differs() -> None:
+    assert "Best of all checks" not in HTML
+    base = report()
+    rows = [replace(row, best=row.top1 + 0.5) for row in base.accuracy]
+    page = render(replace(base, accuracy=[*rows, *(replace(row, variant="hard", top1=1.0) for row in rows)]))
+    before, details = page.split("<details><summary>Best of all checks</summary>")
+    assert "81.0 ± 1.0" in before
+    assert "81.5 ± 1.0" in details
+    assert "1.0 ± 0.0" not in page  # other variants are for scores
 
 
 def test_w2_shows_what_weights_and_centroids_bring() -> None:

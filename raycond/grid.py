@@ -1,0 +1,283 @@
+"""The evaluation grid: methods × IPC × students × seeds under one protocol, resumable, with tables and a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from raycond import files, networks
+from raycond.config import GridConfig, load_grid_config
+from raycond.data import quarantine
+from raycond.data.classes import require_same
+from raycond.data.quarantine import Limit
+from raycond.data.sources import Source, open_source
+from raycond.errors import UserError
+from raycond.evaluate import coresets, labelers, protocol, proxy, results
+from raycond.evaluate.cell import Cell, as_hard, as_plain, decoded_side
+from raycond.evaluate.images import ImageOptions, pixels
+from raycond.evaluate.table import FULL
+from raycond.grid_summary import GridRun, build_report, summary
+from raycond.report import write_grid_report
+from raycond.runtime import records
+from raycond.runtime.cells import Unit
+from raycond.runtime.contenders import Baseline, Baselines, Contender, OpenedSet, from_sets, open_sets
+from raycond.runtime.evaluation import source_digest
+from raycond.runtime.layout import GridLayout, Layout
+from raycond.runtime.live import LiveTable
+from raycond.runtime.local_grid import GridRunner, LocalGrid
+from raycond.runtime.splits import decode_split
+from raycond.runtime.stages import class_fingerprints
+
+MAX_BAD = "1%"  # of the validation images
+
+
+def resumed(out: str, options: dict[str, Any]) -> GridConfig:
+    """The configuration that an earlier grid left in `out`, for `--resume`.
+
+    options: what else was given; only what does not change results may be. Raises UserError.
+    """
+    uri = GridLayout(files.absolute(out)).config
+    if not files.exists(uri):
+        raise UserError(f"--resume: {out} holds no grid; start it without --resume")
+    allowed = {"out", "trials_at_once", "gpus_per_trial", "cpus_per_trial", "runner", "dashboard"}
+    if wrong := sorted(set(options) - allowed):
+        name = wrong[0].replace("_", "-")
+        raise UserError(f"--resume goes on with the options of {uri}; leave --{name} out, or start without --resume")
+    return load_grid_config({**files.read_json(uri), **options})
+
+
+def prepare(config: GridConfig) -> GridRun:
+    """Open and check everything that can be checked before heavy work. Raises UserError, ClassMismatch."""
+    sets = open_sets(config.sets)
+    classes = sets[0].manifest.classes
+    for other in sets[1:]:
+        require_same(classes, other.manifest.classes, f"--sets {sets[0].path}", other.path)
+    ipcs = config.ipc or tuple(sets[0].manifest.ipcs)
+    from_sets(sets, ipcs, config.weights)
+    recipe = protocol.recipe(config.protocol).override(**config.changes)
+    content = sets[0].manifest.content
+    size, channels = int(content["size"]), int(content["channels"])
+    for student in config.students:
+        resolved = recipe.resolve(ipc=ipcs[0], classes=len(classes), student=student)
+        networks.build(student, classes=len(classes), size=min(size, resolved.max_size or size), channels=channels)
+    _, labels_digest = labelers.identity(config.labeler, classes)
+    if config.labeler == "hard":
+        _require_hard(recipe, len(classes))
+    options = ImageOptions(size, content["config"]["resize"], channels, config.max_pixels)
+    baselines = _baselines(config, recipe)
+    source, val = _sources(config, sets[0], baselines)
+    layout = GridLayout(config.out)
+    return GridRun(config, layout, sets, ipcs, recipe, options, baselines, source, val, labels_digest)
+
+
+def _require_hard(recipe: protocol.Recipe, classes: int) -> None:
+    loss = recipe.resolve(ipc=10, classes=classes, student="").loss
+    if loss != "cross-entropy":
+        raise UserError(
+            f"--protocol {recipe.name}: its loss {loss} learns soft labels: give --labeler (such as "
+            "teacher:resnet18), or --set loss=cross-entropy for hard ones"
+        )
+
+
+def _baselines(config: GridConfig, recipe: protocol.Recipe) -> tuple[str, ...]:
+    if config.baselines == ("none",):
+        return ()
+    chosen: list[str] = ["random", "medoid", *(config.baselines or ())]
+    same_cost = config.baselines is None and recipe.resolve(ipc=10, classes=10, student="").steps
+    if same_cost or config.scores:
+        chosen.append(FULL)
+    return tuple(dict.fromkeys(chosen))
+
+
+def _sources(config: GridConfig, first: OpenedSet, baselines: tuple[str, ...]) -> tuple[Source | None, Source]:
+    """The source of the baselines (None without them) and the validation images."""
+    run = Layout(first.path.rpartition("/")[0])
+    made = files.read_json(run.config) if files.exists(run.config) else {}
+    data = config.data or made.get("data") or _public_source(first)
+    val = config.val or (made.get("val") if not config.data else None) or data
+    if val is None:
+        raise UserError(f"--val: {first.path} does not say where its source is; give --val URI (and --data URI)")
+    about, classes = first.manifest.content["config"], first.manifest.classes
+    options: dict[str, Any] = {
+        "index_dir": run.index if files.exists(run.index) else GridLayout(config.out).index,
+        "max_classes": about["classes"],
+        "image_column": about["image_column"],
+        "label_column": about["label_column"],
+    }
+    with _named("--val"):
+        tests = open_source(val, split="val", **options)
+    require_same(classes, tests.classes, first.path, f"--val {val}")
+    if not baselines:
+        return None, tests
+    if data is None:
+        raise UserError(f"--data: baselines need the source of {first.path}: give --data URI, or --baselines none")
+    with _named("--data"):
+        source = open_source(data, split="train", limit=about["limit"], **options)
+    require_same(classes, source.classes, first.path, f"--data {data}")
+    return source, tests
+
+
+def _public_source(first: OpenedSet) -> str | None:
+    """The address in the manifest, if it is one that holds on every machine."""
+    uri = str(first.manifest.content["source"]["uri"])
+    return uri if "://" in uri or uri.endswith(":") else None
+
+
+@contextmanager
+def _named(option: str) -> Iterator[None]:
+    """Errors about a value begin with the option that it came from."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{option}: {error}") from error
+
+
+def evaluate_grid(config: GridConfig) -> GridRun:
+    """Train what has no record yet, then write results, summary and report into `config.out`.
+
+    A rerun with the same configuration does what is missing and writes the same results. Raises UserError for bad
+    input; trainings that fail are listed in `failures` and do not stop the others.
+    """
+    run = prepare(config)
+    files.write_json(run.layout.config, config.to_dict())
+    with run.timed("start"):
+        runner = _runner(config)
+    try:
+        run.machine = runner.describe()
+        with run.timed("decode"):
+            units = _units(run, runner)
+        missing = []
+        for unit in units:
+            row = unit.finished()
+            if row is None:
+                missing.append(unit)
+            else:
+                run.rows.append(row)
+        run.trained = len(missing)
+        with run.timed("train"), LiveTable(len(units), run.rows) as watcher:
+            runner.run(missing, watcher)
+        run.failures += watcher.failures
+    finally:
+        runner.close()
+    results.write(f"{run.layout.results}.csv", run.rows)
+    results.write_parquet(f"{run.layout.results}.parquet", run.rows)
+    if run.rows:
+        with run.timed("report"):
+            write_grid_report(run.layout.report, build_report(run))
+    files.write_bytes(run.layout.summary, summary(run).encode())
+    return run
+
+
+def _runner(config: GridConfig) -> GridRunner:
+    if config.runner == "local":
+        return LocalGrid(config)
+    from raycond.runtime.tuner import TuneRunner
+
+    return TuneRunner(config, config.out)
+
+
+def _units(run: GridRun, runner: GridRunner) -> list[Unit]:
+    """Decode what trainings share, choose nothing twice, and list every training."""
+    val_digest = source_digest(class_fingerprints(run.val, "list val"))
+    contenders = from_sets(run.sets, run.ipcs, run.config.weights)
+    if run.source is not None:
+        contenders = [*_from_source(run, runner, run.source), *contenders]
+    tests: dict[int, int] = {}
+    units = []
+    for contender in contenders:
+        for ipc in contender.ipcs:
+            for student in run.config.students:
+                for seed in run.config.seeds:
+                    for cell in _cells(run, contender, ipc, student, seed, runner.device):
+                        side = decoded_side(run.options.size, cell.protocol)
+                        if side not in tests:
+                            tests[side] = _decode_val(run, val_digest, side)
+                        units.append(_unit(run, contender, cell, side, val_digest, tests[side]))
+    return units
+
+
+def _from_source(run: GridRun, runner: GridRunner, source: Source) -> list[Contender]:
+    """The baselines; decodes the training split and measures a proxy where one of them needs that."""
+    digest = source_digest(class_fingerprints(source))
+    chosen = [kind for kind in run.baselines if kind in coresets.KINDS and kind != "medoid"]
+    output, made_of, count = run.layout.pixels("train"), "", 0
+    if chosen or FULL in run.baselines:
+        remedy = f"leave {' '.join([*chosen, FULL])} out of --baselines"
+        count = decode_split("train", source, digest, run.options, output, remedy).images
+    if chosen:
+        made_of = _proxy(run, runner, output, digest)
+    budgeted = run.recipe.resolve(ipc=10, classes=10, student="").tasks > 1
+    baselines = Baselines(source, digest, count, run.sets[0], run.ipcs, output, run.layout.proxy, made_of, budgeted)
+    return [Baseline(kind, baselines) for kind in run.baselines]
+
+
+def _proxy(run: GridRun, runner: GridRunner, split: str, digest: str) -> str:
+    """The fingerprint of the proxy, which is measured where that is not done."""
+    c = run.config
+    expected = records.fingerprint(
+        stage="proxy", data=digest, options=str(run.options), student=c.proxy_student, nets=c.proxy_nets,
+        steps=c.proxy_steps, device=runner.device,
+    )  # fmt: skip
+    if records.find(run.layout.proxy, expected) is None:
+        runner.once(_measure_proxy, (split, len(run.classes), c, run.layout.proxy, runner.device))
+        records.finish(run.layout.proxy, expected, None, **records.measured(run.layout.proxy))
+    return expected
+
+
+def _measure_proxy(task: tuple[str, int, GridConfig, str, str]) -> None:
+    split, classes, c, output, device = task
+    found = proxy.measure(
+        pixels(split, classes), student=c.proxy_student, steps=c.proxy_steps, nets=c.proxy_nets, seed=0, device=device
+    )
+    proxy.write(output, found)
+
+
+def _cells(run: GridRun, contender: Contender, ipc: int | None, student: str, seed: int, device: str) -> Iterator[Cell]:
+    """The training itself and, for scores, what it is compared with."""
+    cell = Cell(
+        contender.method,
+        ipc,
+        student,
+        seed,
+        run.recipe.resolve(ipc=ipc, classes=len(run.classes), student=student),
+        run.classes,
+        run.options,
+        contender.images(ipc, seed),
+        "",
+        device,
+        labeler=run.config.labeler,
+        set=contender.label,
+        weights=contender.weights,
+    )
+    yield cell
+    if run.config.scores:
+        if run.config.labeler != "hard":
+            yield as_hard(cell)
+        if ipc is not None:
+            yield as_plain(cell)
+
+
+def _decode_val(run: GridRun, digest: str, side: int) -> int:
+    split = decode_split("val", run.val, digest, replace(run.options, size=side), run.layout.pixels(f"val-{side}"))
+    bad = sorted({*split.bad, *run.val.bad})
+    if bad:
+        quarantine.write(run.layout.quarantine, bad)
+    if Limit.parse(MAX_BAD).exceeded(len(bad), len(bad) + split.images):
+        raise UserError(f"--val: {len(bad)} images cannot be read, more than {MAX_BAD}: see {run.layout.quarantine}")
+    return split.images
+
+
+def _unit(run: GridRun, contender: Contender, cell: Cell, side: int, val_digest: str, tests: int) -> Unit:
+    cell = replace(cell, test=run.layout.pixels(f"val-{side}"))
+    name = files.digest([cell.name, cell.set, cell.weights])[:8]
+    return Unit.of(
+        cell,
+        run.layout.cell(f"{cell.slug}-{name}"),
+        contender.digest(cell.ipc),
+        val_digest,
+        run.labels_digest if cell.labeler != "hard" else "hard",
+        max(1, contender.count(cell.ipc)),
+        tests,
+    )

@@ -1,0 +1,102 @@
+"""Evaluation cells as units of work: each leaves a completion record, and a rerun trains only what has none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from raycond.errors import RaycondError
+from raycond.evaluate.cell import Cell, run_cell
+from raycond.evaluate.table import Check, Row
+from raycond.progress import Progress
+from raycond.runtime import records
+from raycond.runtime.local import Runner
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A cell, where its record lies, and the fingerprint of everything that its accuracy depends on.
+
+    images, tests: how many it trains and is tested on.
+    """
+
+    cell: Cell
+    place: str
+    fingerprint: str
+    images: int = 1
+    tests: int = 0
+
+    @property
+    def data_bytes(self) -> int:
+        """Of the images trained and tested on, as they lie on the device."""
+        options = self.cell.options
+        return (self.images + self.tests) * options.channels * options.size**2
+
+    @classmethod
+    def of(
+        cls, cell: Cell, place: str, data: str, test: str, labels: str = "", images: int = 1, tests: int = 0
+    ) -> Unit:
+        """data, test, labels: digests of the images trained and tested on, and of the labeler."""
+        fingerprint = records.fingerprint(
+            stage="evaluate",
+            method=cell.method,
+            ipc=cell.ipc,
+            student=cell.student,
+            seed=cell.seed,
+            protocol=cell.protocol.to_dict(),
+            options=asdict(cell.options),
+            weights=cell.weights,
+            labeler=labels,
+            variant=cell.variant,
+            data=data,
+            test=test,
+            device=cell.device,
+        )
+        return cls(cell, place, fingerprint, images, tests)
+
+    def finished(self) -> Row | None:
+        """The row of an earlier run, if it stands for the same."""
+        facts = records.find(self.place, self.fingerprint)
+        return None if facts is None else Row.from_dict(facts["row"])
+
+
+class Watcher(Protocol):
+    """Hears what becomes of units, in the driver."""
+
+    def started(self, unit: Unit) -> None: ...
+
+    def checked(self, unit: Unit, check: Check) -> None: ...
+
+    def done(self, unit: Unit, row: Row) -> None: ...
+
+    def failed(self, unit: Unit, why: str) -> None: ...
+
+
+def carry_out(unit: Unit, report: Callable[[Check], None] | None = None) -> dict[str, Any]:
+    """Train, and write the record here, so that nothing is lost with the driver. Gives the row as plain values."""
+    row = asdict(run_cell(unit.cell, report))
+    records.finish(unit.place, unit.fingerprint, None, row=row)
+    return row
+
+
+def reason(error: Exception) -> str:
+    return str(error) if isinstance(error, RaycondError) else repr(error)
+
+
+def run_units(units: Sequence[Unit], runner: Runner) -> tuple[list[Row], list[str]]:
+    """Rows of all units that are finished or succeed, and one line for each that fails."""
+    found = {unit.place: unit.finished() for unit in units}
+    rows = [row for row in found.values() if row is not None]
+    missing = [unit for unit in units if found[unit.place] is None]
+    failures = []
+    with Progress("evaluate", len(units), "trainings", done=len(rows)) as progress:
+        for position, result in runner.tasks(carry_out, missing):
+            name = missing[position].cell.name
+            if isinstance(result, Exception):
+                failures.append(f"{name}: {reason(result)}")
+                progress.say(f"{name} failed: {reason(result)}")
+            else:
+                rows.append(Row.from_dict(result))
+                progress.step(1, f"{name} {result['top1']:.1f} %")
+    return rows, failures

@@ -1,0 +1,196 @@
+"""The evaluation grid on Ray Tune: one student per trial, as many at once as memory and processors hold."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray import tune
+
+from raycond import files
+from raycond.config import GridConfig
+from raycond.errors import UserError
+from raycond.evaluate.table import Check, Row
+from raycond.runtime.cells import Unit, Watcher, carry_out, reason
+from raycond.runtime.cluster import connect
+from raycond.runtime.memory import Need, measure
+
+HEADROOM = 1.15  # over measured memory: allocators differ from run to run
+MAX_RESTARTS = 3  # of a trial whose worker or node died
+
+
+@dataclass(frozen=True)
+class Slots:
+    """What the cluster has: processors in all, the bytes of its largest node and of its smallest GPU."""
+
+    cpus: int
+    gpus: int
+    node_bytes: int
+    gpu_bytes: int
+
+
+class TuneRunner:
+    """Runs units as Tune trials on the cluster that there is, or on a Ray started here. See `connect`."""
+
+    def __init__(self, config: GridConfig, out: str) -> None:
+        self.config, self.out = config, out
+        self.started = connect(config.dashboard)
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        cpus, gpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU"))
+        use_gpu = gpus > 0 and config.gpus_per_trial != 0
+        self.device = "cuda" if use_gpu else "cpu"
+        self.slots = Slots(cpus, gpus if use_gpu else 0, int(max(n.get("memory", 0) for n in nodes)), 0)
+        if config.gpus_per_trial > 0 and not gpus:
+            self.close()
+            raise UserError(f"--gpus-per-trial {config.gpus_per_trial:g}: the cluster has no GPU")
+
+    def run(self, units: Sequence[Unit], watcher: Watcher) -> None:
+        """Train every unit; `watcher` hears of each check, row and failure. Trials that fail do not stop the rest."""
+        if not units:
+            return
+        needs = self._needs(units)
+        requests = [self._request(unit, needs) for unit in units]
+        # the longest first, so that the end of the grid does not wait for one of them
+        order = sorted(range(len(units)), key=lambda k: -_cost(units[k]))
+        trainable = tune.with_resources(
+            tune.with_parameters(_trial, units=list(units)),
+            lambda config: tune.PlacementGroupFactory([requests[config["unit"]["position"]]]),
+        )
+        _quiet()
+        tuner = tune.Tuner(
+            trainable,
+            param_space={"unit": tune.grid_search([_parameters(k, units[k]) for k in order])},
+            tune_config=tune.TuneConfig(
+                max_concurrent_trials=self.config.trials_at_once or None,
+                reuse_actors=True,  # a new process for every student would import torch every time
+                trial_name_creator=lambda trial: units[trial.config["unit"]["position"]].cell.name,
+                trial_dirname_creator=lambda trial: (
+                    f"{units[trial.config['unit']['position']].cell.slug}-{trial.trial_id}"
+                ),
+            ),
+            run_config=tune.RunConfig(
+                name=time.strftime("%Y%m%d-%H%M%S"),
+                storage_path=files.join(self.out, "tune"),
+                failure_config=tune.FailureConfig(max_failures=MAX_RESTARTS),
+                callbacks=[_Callback(units, watcher)],
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+
+    def once(self, function: Callable[[Any], Any], argument: Any) -> Any:
+        """`function(argument)` on a worker that has what one trial has."""
+        gpus = 1 if self.device == "cuda" else 0
+        return ray.get(ray.remote(num_cpus=1, num_gpus=gpus)(function).remote(argument))
+
+    def _needs(self, units: Sequence[Unit]) -> dict[str, Need]:
+        """Measured in processes of their own, one for each student and batch."""
+        kinds = {Need.key(unit.cell): unit.cell for unit in units}
+        found = {}
+        remote = ray.remote(num_cpus=1, num_gpus=1 if self.device == "cuda" else 0, max_calls=1)(measure)
+        waiting = {key: remote.remote(cell) for key, cell in kinds.items()}
+        for key, reference in waiting.items():
+            try:
+                found[key] = ray.get(reference)
+            except Exception:  # the training itself will say what is wrong, with its name
+                found[key] = Need(0, 0)
+        return found
+
+    def _request(self, unit: Unit, needs: dict[str, Need]) -> dict[str, float]:
+        need = needs[Need.key(unit.cell)]
+        total = int((need.bytes + unit.data_bytes) * HEADROOM)
+        request: dict[str, float] = {"CPU": self.config.cpus_per_trial}
+        if self.device == "cuda":
+            share = self.config.gpus_per_trial
+            if share <= 0:
+                share = 1.0 if not need.device_bytes else min(1.0, -(-100 * total // need.device_bytes) / 100)
+            request["GPU"] = share
+        elif self.slots.node_bytes:
+            request["memory"] = min(total, self.slots.node_bytes)
+        return request
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "runner": "ray tune",
+            "nodes": sum(node["Alive"] for node in ray.nodes()),
+            "cpus": self.slots.cpus,
+            "gpus": self.slots.gpus,
+        }
+
+    def close(self) -> None:
+        if self.started:
+            ray.shutdown()
+
+
+def _trial(config: dict[str, Any], units: Sequence[Unit]) -> None:
+    """One training. What raycond or torch complains about is reported, not raised: trying again would not help."""
+    unit = units[config["unit"]["position"]]
+
+    def check(found: Check) -> None:
+        tune.report({"step": found.step, "epoch": found.epoch, "top1": found.top1, "loss": found.loss})
+
+    try:
+        row = carry_out(unit, check)
+    except Exception as error:
+        tune.report({"failure": reason(error)})
+    else:
+        tune.report({**{name: row[name] for name in ("top1", "best", "seconds", "memory")}, "row": row})
+
+
+class _Callback(tune.Callback):
+    """Tells the watcher what Tune tells."""
+
+    def __init__(self, units: Sequence[Unit], watcher: Watcher) -> None:
+        self.units, self.watcher = units, watcher
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.watcher.started(self._unit(trial))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        unit = self._unit(trial)
+        if "failure" in result:
+            self.watcher.failed(unit, result["failure"])
+        elif "row" in result:
+            self.watcher.done(unit, Row.from_dict(result["row"]))
+        else:
+            self.watcher.checked(unit, Check(result["step"], result["epoch"], result["top1"], result["loss"]))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.watcher.failed(self._unit(trial), f"its worker died {MAX_RESTARTS + 1} times")
+
+    def _unit(self, trial: Any) -> Unit:
+        return self.units[trial.config["unit"]["position"]]
+
+
+def _parameters(position: int, unit: Unit) -> dict[str, Any]:
+    """What dashboards show of a trial."""
+    cell = unit.cell
+    return {
+        "position": position,
+        "method": cell.method,
+        "ipc": cell.ipc or 0,
+        "student": cell.student,
+        "seed": cell.seed,
+        "variant": cell.variant,
+    }
+
+
+def _cost(unit: Unit) -> float:
+    """Images that pass through the student."""
+    protocol = unit.cell.protocol
+    return protocol.total_steps(unit.images) * min(protocol.batch, unit.images) * protocol.tasks
+
+
+def _quiet() -> None:
+    """Our own table says what Tune's messages would."""
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "1")
+    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+    for name in ("ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
