@@ -1,4 +1,4 @@
-"""The command line: `raycond quantize | evaluate | inspect | verify | export`; scripts in pipelines/ call `main`."""
+"""The command line: `raycond quantize | evaluate | inspect | verify | export`; pipelines/ call `main` too."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ class GridConfig:
     set. protocol: a preset or a YAML file; changes: settings of it that are fixed for every cell (`--set`). weights:
     modes of each set, by default uniform and the one it was written with. baselines: rows of real images beside the
     sets; random and medoid are added unless it is `none`; by default also `full` where the protocol fixes the number
-    of steps. labeler: what the students learn (`raycond.evaluate.labelers`). scores: train what DD-Ranking's scores
+    of steps. labeler: what the students learn (`raycond.labels.labelers`). scores: train what DD-Ranking's scores
     need as well. proxy_student, proxy_nets, proxy_steps: the networks whose features and EL2N scores choose coresets.
     trials_at_once: 0 for as many as fit. gpus_per_trial: -1 for a share by measured memory.
     """

@@ -14,11 +14,12 @@ from raycond.data.classes import require_same
 from raycond.data.quarantine import Limit
 from raycond.data.sources import Source, open_source
 from raycond.errors import UserError
-from raycond.evaluate import coresets, labelers, protocol, proxy, results
+from raycond.evaluate import coresets, protocol, proxy, results
 from raycond.evaluate.cell import Cell, as_hard, as_plain, decoded_side
 from raycond.evaluate.images import ImageOptions, pixels
 from raycond.evaluate.table import FULL
 from raycond.grid_summary import GridRun, build_report, summary
+from raycond.labels import labelers
 from raycond.report import write_grid_report
 from raycond.runtime import records
 from raycond.runtime.cells import Unit

@@ -13,10 +13,10 @@ from raycond.data.classes import Classes
 from raycond.device import require_device
 from raycond.evaluate.continual import incremental
 from raycond.evaluate.images import ImageOptions, TrainingImages, pixels
-from raycond.evaluate.labelers import open_labeler
 from raycond.evaluate.protocol import Protocol
 from raycond.evaluate.table import Check, Row
 from raycond.evaluate.train import train_and_test
+from raycond.labels.labelers import open_labeler
 
 
 @dataclass(frozen=True)

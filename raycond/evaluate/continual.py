@@ -17,7 +17,7 @@ from raycond.evaluate.table import Check
 from raycond.evaluate.train import Outcome, train_and_test
 
 if TYPE_CHECKING:
-    from raycond.evaluate.labelers import Labeler
+    from raycond.labels.labelers import Labeler
 
 
 def incremental(

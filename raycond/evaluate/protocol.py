@@ -72,7 +72,7 @@ class Protocol:
     test_crop: float = 1.0  # share of a test image's side that its central crop keeps: 224/256 in most recipes
     max_size: int | None = None  # larger images, of training and test, are averaged down to this side; None: never
     tasks: int = 1  # class-incremental: the classes come in this many parts, with a new student after each
-    precision: Literal["float32", "bf16"] = "float32"  # bf16 is autocast, on CUDA only
+    precision: Literal["float32", "bf16"] = "float32"  # bf16 is autocast: faster on GPUs, and on CPUs with AMX
     compile: bool = False  # torch.compile of the student: slower to start
     checks: int = 1  # how often the student is tested, evenly spread over the end; the last is after the last step
     checks_from: float = 0.0  # share of the training before the first of them counts

@@ -15,9 +15,19 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class Normaliser:
-    """Pixels to zero mean and unit deviation per channel, by the protocol's constants or the given images' own."""
+    """Pixels to zero mean and unit deviation per channel, by the protocol's constants or the given images' own.
 
-    def __init__(self, images: Tensor, protocol: Protocol, device: torch.device) -> None:
+    layout: of what it gives in memory.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        protocol: Protocol,
+        device: torch.device,
+        layout: torch.memory_format = torch.channels_last,
+    ) -> None:
+        self.layout = layout
         if protocol.normalise == "imagenet":
             if images.shape[1] != 3:
                 raise UserError(
@@ -30,12 +40,12 @@ class Normaliser:
         self.mean, self.std = (v.view(1, -1, 1, 1).to(device) for v in (mean, std))
 
     def of_pixels(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) uint8 to normalised floats, channels last."""
+        """(n, c, h, w) uint8 to normalised floats."""
         return self(images.float() / 255)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) in [0, 1] to normalised floats, channels last."""
-        return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        """(n, c, h, w) in [0, 1] to normalised floats."""
+        return ((images - self.mean) / self.std).contiguous(memory_format=self.layout)
 
     def undo(self, images: Tensor) -> Tensor:
         return images * self.std + self.mean

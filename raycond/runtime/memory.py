@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 
 from raycond.evaluate.cell import Cell, peak_memory
-from raycond.evaluate.labelers import open_labeler
 from raycond.evaluate.labelled import LabelledImages
 from raycond.evaluate.train import train_and_test
+from raycond.labels.labelers import open_labeler
 
 CUDA_CONTEXT = 600 * 2**20  # of a process on a GPU, outside torch's allocator
 

@@ -184,7 +184,7 @@ def _normalised(condensed: CondensedSet, order: Sequence[int], mean: Sequence[fl
 
 
 def _soft_labels(condensed: CondensedSet, order: Sequence[int], spec: str, device: str) -> tuple[str, Tensor]:
-    from raycond.evaluate.labelers import open_labeler  # late: a floor above, needed for this one file only
+    from raycond.labels.labelers import open_labeler  # late: only this file needs torchvision
 
     labeler = open_labeler(spec, classes=condensed.classes, device=device)
     assert labeler.logits is not None

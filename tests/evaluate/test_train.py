@@ -9,9 +9,9 @@ import torch
 
 from raycond.errors import RaycondError, UserError
 from raycond.evaluate import Check, LabelledImages, Outcome, preset, train_and_test
-from raycond.evaluate.labelers import Labeler
 from raycond.evaluate.labelled import class_mean_one, pixel_statistics
 from raycond.evaluate.train import trained
+from raycond.labels.labelers import Labeler
 
 STUDENT = "convnet3-w32"
 

@@ -9,9 +9,8 @@ import torch
 from raycond import networks
 from raycond.data.classes import Classes
 from raycond.errors import UserError
-from raycond.evaluate import labelers
-from raycond.evaluate.labelers import KINDS, identity, open_labeler
-from raycond.labels import open_teacher
+from raycond.labels import labelers, open_teacher
+from raycond.labels.labelers import KINDS, identity, open_labeler
 
 CLASSES = Classes.of(("a", "b", "c"))
 
