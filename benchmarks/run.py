@@ -7,9 +7,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import memory, quantizer, throughput
+from benchmarks import grid, memory, published, quantizer, throughput, training
 
 if __name__ == "__main__":
-    for benchmark in (quantizer, throughput, memory):
+    for benchmark in (quantizer, throughput, memory, training, grid, published):
         print(f"\n## {benchmark.__name__}\n", flush=True)
         benchmark.main()

@@ -16,6 +16,7 @@ from raycond.data.sources import Source, open_source
 from raycond.errors import UserError
 from raycond.evaluate import coresets, protocol, proxy, results
 from raycond.evaluate.cell import Cell, as_hard, as_plain, decoded_side
+from raycond.evaluate.continual import seen_classes
 from raycond.evaluate.images import ImageOptions, pixels
 from raycond.evaluate.table import FULL
 from raycond.grid_summary import GridRun, build_report, summary
@@ -28,10 +29,11 @@ from raycond.runtime.evaluation import source_digest
 from raycond.runtime.layout import GridLayout, Layout
 from raycond.runtime.live import LiveTable
 from raycond.runtime.local_grid import GridRunner, LocalGrid
-from raycond.runtime.splits import decode_split
+from raycond.runtime.splits import decode_split, forget_splits
 from raycond.runtime.stages import class_fingerprints
 
 MAX_BAD = "1%"  # of the validation images
+PROXIED = tuple(kind for kind in coresets.KINDS if kind != "medoid")  # coresets that a proxy chooses
 
 
 def resumed(out: str, options: dict[str, Any]) -> GridConfig:
@@ -44,42 +46,70 @@ def resumed(out: str, options: dict[str, Any]) -> GridConfig:
         raise UserError(f"--resume: {out} holds no grid; start it without --resume")
     allowed = {"out", "trials_at_once", "gpus_per_trial", "cpus_per_trial", "runner", "dashboard"}
     if wrong := sorted(set(options) - allowed):
-        name = wrong[0].replace("_", "-")
+        name = "set" if wrong[0] == "changes" else wrong[0].replace("_", "-")
         raise UserError(f"--resume goes on with the options of {uri}; leave --{name} out, or start without --resume")
-    return load_grid_config({**files.read_json(uri), **options})
+    made = _json(uri)
+    if "sets" not in made:
+        raise UserError(f"--resume: {uri} is not of a grid; give --out the folder of one")
+    return load_grid_config({**made, **options})
+
+
+def _json(uri: str) -> dict[str, Any]:
+    """What a config.json holds; nothing if it is not one of raycond's."""
+    try:
+        found = files.read_json(uri)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def prepare(config: GridConfig) -> GridRun:
     """Open and check everything that can be checked before heavy work. Raises UserError, ClassMismatch."""
+    if config.runner == "ray" and config.out.startswith("memory://"):
+        raise UserError(f"--out {config.out}: is of one process; use --runner local, or a place that workers can reach")
     sets = open_sets(config.sets)
     classes = sets[0].manifest.classes
     for other in sets[1:]:
         require_same(classes, other.manifest.classes, f"--sets {sets[0].path}", other.path)
-    ipcs = config.ipc or tuple(sets[0].manifest.ipcs)
+    ipcs = tuple(dict.fromkeys(config.ipc or sets[0].manifest.ipcs))
     from_sets(sets, ipcs, config.weights)
-    recipe = protocol.recipe(config.protocol).override(**config.changes)
+    with _named("--protocol"):
+        recipe = protocol.recipe(config.protocol)
+    with _named("--set"):
+        recipe = recipe.override(**config.changes)
     content = sets[0].manifest.content
-    size, channels = int(content["size"]), int(content["channels"])
-    for student in config.students:
-        resolved = recipe.resolve(ipc=ipcs[0], classes=len(classes), student=student)
-        networks.build(student, classes=len(classes), size=min(size, resolved.max_size or size), channels=channels)
-    _, labels_digest = labelers.identity(config.labeler, classes)
-    if config.labeler == "hard":
-        _require_hard(recipe, len(classes))
-    options = ImageOptions(size, content["config"]["resize"], channels, config.max_pixels)
+    options = ImageOptions(
+        int(content["size"]), content["config"]["resize"], int(content["channels"]), config.max_pixels
+    )
     baselines = _baselines(config, recipe)
+    _require_fit(config, recipe, len(classes), ipcs, options)
+    if set(baselines) & set(PROXIED):
+        with _named("--proxy-student"):
+            networks.build(config.proxy_student, classes=len(classes), size=options.size, channels=options.channels)
+    with _named("--labeler"):
+        _, labels_digest = labelers.identity(config.labeler, classes)
     source, val = _sources(config, sets[0], baselines)
     layout = GridLayout(config.out)
     return GridRun(config, layout, sets, ipcs, recipe, options, baselines, source, val, labels_digest)
 
 
-def _require_hard(recipe: protocol.Recipe, classes: int) -> None:
-    loss = recipe.resolve(ipc=10, classes=classes, student="").loss
-    if loss != "cross-entropy":
-        raise UserError(
-            f"--protocol {recipe.name}: its loss {loss} learns soft labels: give --labeler (such as "
-            "teacher:resnet18), or --set loss=cross-entropy for hard ones"
-        )
+def _require_fit(
+    config: GridConfig, recipe: protocol.Recipe, classes: int, ipcs: tuple[int, ...], options: ImageOptions
+) -> None:
+    """That every student can be built, and trained at every IPC with the labels that there are."""
+    for student in config.students:
+        protocols = [recipe.resolve(ipc=ipc, classes=classes, student=student) for ipc in ipcs]
+        for size in {min(options.size, p.max_size or options.size) for p in protocols}:
+            with _named("--students"):
+                networks.build(student, classes=classes, size=size, channels=options.channels)
+        for p in protocols:
+            with _named(f"--protocol {config.protocol}"):
+                seen_classes(classes, p.tasks, seed=0)
+                if config.labeler == "hard" and p.loss != "cross-entropy":
+                    raise UserError(
+                        f"its loss {p.loss} learns soft labels: give --labeler (such as teacher:resnet18), or --set "
+                        "loss=cross-entropy for hard ones"
+                    )
 
 
 def _baselines(config: GridConfig, recipe: protocol.Recipe) -> tuple[str, ...]:
@@ -95,7 +125,7 @@ def _baselines(config: GridConfig, recipe: protocol.Recipe) -> tuple[str, ...]:
 def _sources(config: GridConfig, first: OpenedSet, baselines: tuple[str, ...]) -> tuple[Source | None, Source]:
     """The source of the baselines (None without them) and the validation images."""
     run = Layout(first.path.rpartition("/")[0])
-    made = files.read_json(run.config) if files.exists(run.config) else {}
+    made = _json(run.config) if files.exists(run.config) else {}
     data = config.data or made.get("data") or _public_source(first)
     val = config.val or (made.get("val") if not config.data else None) or data
     if val is None:
@@ -103,9 +133,9 @@ def _sources(config: GridConfig, first: OpenedSet, baselines: tuple[str, ...]) -
     about, classes = first.manifest.content["config"], first.manifest.classes
     options: dict[str, Any] = {
         "index_dir": run.index if files.exists(run.index) else GridLayout(config.out).index,
-        "max_classes": about["classes"],
-        "image_column": about["image_column"],
-        "label_column": about["label_column"],
+        "max_classes": about.get("classes"),
+        "image_column": about.get("image_column"),
+        "label_column": about.get("label_column"),
     }
     with _named("--val"):
         tests = open_source(val, split="val", **options)
@@ -115,7 +145,7 @@ def _sources(config: GridConfig, first: OpenedSet, baselines: tuple[str, ...]) -
     if data is None:
         raise UserError(f"--data: baselines need the source of {first.path}: give --data URI, or --baselines none")
     with _named("--data"):
-        source = open_source(data, split="train", limit=about["limit"], **options)
+        source = open_source(data, split="train", limit=about.get("limit"), **options)
     require_same(classes, source.classes, first.path, f"--data {data}")
     return source, tests
 
@@ -202,10 +232,11 @@ def _units(run: GridRun, runner: GridRunner) -> list[Unit]:
 def _from_source(run: GridRun, runner: GridRunner, source: Source) -> list[Contender]:
     """The baselines; decodes the training split and measures a proxy where one of them needs that."""
     digest = source_digest(class_fingerprints(source))
-    chosen = [kind for kind in run.baselines if kind in coresets.KINDS and kind != "medoid"]
+    chosen = [kind for kind in run.baselines if kind in PROXIED]
     output, made_of, count = run.layout.pixels("train"), "", 0
     if chosen or FULL in run.baselines:
-        remedy = f"leave {' '.join([*chosen, FULL])} out of --baselines"
+        large = [kind for kind in run.baselines if kind in chosen or kind == FULL]
+        remedy = f"give --baselines without {' '.join(large)}{' and leave out --scores' if run.config.scores else ''}"
         count = decode_split("train", source, digest, run.options, output, remedy).images
     if chosen:
         made_of = _proxy(run, runner, output, digest)
@@ -229,10 +260,18 @@ def _proxy(run: GridRun, runner: GridRunner, split: str, digest: str) -> str:
 
 def _measure_proxy(task: tuple[str, int, GridConfig, str, str]) -> None:
     split, classes, c, output, device = task
+    forget_splits()  # this process may have served an earlier grid
     found = proxy.measure(
-        pixels(split, classes), student=c.proxy_student, steps=c.proxy_steps, nets=c.proxy_nets, seed=0, device=device
+        pixels(split, classes),
+        student=c.proxy_student,
+        steps=c.proxy_steps,
+        nets=c.proxy_nets,
+        seed=0,
+        device=device,
+        threads=None if device.startswith("cuda") else 1,  # as trainings: the same bits in every process
     )
     proxy.write(output, found)
+    proxy.read.cache_clear()
 
 
 def _cells(run: GridRun, contender: Contender, ipc: int | None, student: str, seed: int, device: str) -> Iterator[Cell]:
@@ -281,4 +320,5 @@ def _unit(run: GridRun, contender: Contender, cell: Cell, side: int, val_digest:
         run.labels_digest if cell.labeler != "hard" else "hard",
         max(1, contender.count(cell.ipc)),
         tests,
+        contender.held,
     )

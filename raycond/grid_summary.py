@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
-from raycond import __version__
+from raycond import __version__, files
 from raycond.config import GridConfig
 from raycond.data.classes import Classes
 from raycond.data.sources import Source
@@ -63,14 +63,18 @@ def summary(run: GridRun) -> str:
     if run.failures:
         lines += [f"FAILED     {len(run.failures)} trainings", *(f"  {text}" for text in run.failures[:MAX_FAILURES])]
     lines.append(f"results    {run.layout.results}.csv, .parquet")
-    lines.append(f"report     {run.layout.report}")
+    if run.machine.get("runner") == "ray tune":
+        lines.append(f"curves     tensorboard --logdir {files.join(run.config.out, 'tune')}")
+    if run.rows:
+        lines.append(f"report     {run.layout.report}")
     return "\n".join(lines) + "\n"
 
 
 def build_report(run: GridRun) -> GridReport:
     """The report's parts from what the grid left."""
     resolved = run.recipe.resolve(ipc=max(run.ipcs), classes=len(run.classes), student=run.config.students[0])
-    labels = "" if run.config.labeler == "hard" else f", labels {run.rows[0].labeler}"
+    # rows come as they end, and for scores some have hard labels
+    labels = next((f", labels {row.labeler}" for row in run.rows if row.labeler != "hard"), "")
     return GridReport(
         title=f"{', '.join(opened.label for opened in run.sets)}: evaluation",
         subtitle=f"protocol {run.recipe.name}{labels}, {len(run.config.seeds)} seeds, real test images",

@@ -18,7 +18,7 @@ from raycond.runtime.local import Runner
 class Unit:
     """A cell, where its record lies, and the fingerprint of everything that its accuracy depends on.
 
-    images, tests: how many it trains and is tested on.
+    images, tests: how many it trains and is tested on. held: images of the split that it takes them from, if it does.
     """
 
     cell: Cell
@@ -26,16 +26,27 @@ class Unit:
     fingerprint: str
     images: int = 1
     tests: int = 0
+    held: int = 0
 
     @property
     def data_bytes(self) -> int:
-        """Of the images trained and tested on, as they lie on the device."""
+        """Of the images trained and tested on, as they lie on the device; a CPU has whole splits, twice while read."""
         options = self.cell.options
-        return (self.images + self.tests) * options.channels * options.size**2
+        on_cpu = 2 * (max(self.images, self.held) + self.tests)
+        count = on_cpu if self.cell.device == "cpu" else self.images + self.tests
+        return count * options.channels * options.size**2
 
     @classmethod
     def of(
-        cls, cell: Cell, place: str, data: str, test: str, labels: str = "", images: int = 1, tests: int = 0
+        cls,
+        cell: Cell,
+        place: str,
+        data: str,
+        test: str,
+        labels: str = "",
+        images: int = 1,
+        tests: int = 0,
+        held: int = 0,
     ) -> Unit:
         """data, test, labels: digests of the images trained and tested on, and of the labeler."""
         fingerprint = records.fingerprint(
@@ -53,7 +64,7 @@ class Unit:
             test=test,
             device=cell.device,
         )
-        return cls(cell, place, fingerprint, images, tests)
+        return cls(cell, place, fingerprint, images, tests, held)
 
     def finished(self) -> Row | None:
         """The row of an earlier run, if it stands for the same."""

@@ -10,7 +10,7 @@ from raycond import files
 from raycond.data.sources import Source
 from raycond.errors import UserError
 from raycond.evaluate.images import Medoids, RandomImages, SetImages, SplitImages, TrainingImages
-from raycond.evaluate.table import FULL, method_name
+from raycond.evaluate.methods import FULL, UNIFORM, WEIGHTED, method_name
 from raycond.sets.manifest import Manifest, read_manifest
 from raycond.sets.reader import open_set
 
@@ -55,6 +55,11 @@ class Contender(Protocol):
         """Images trained on."""
         ...
 
+    @property
+    def held(self) -> int:
+        """Images of the decoded split that they are taken from, if they are."""
+        ...
+
 
 def open_sets(paths: Sequence[str]) -> list[OpenedSet]:
     """Raises UserError where one is no condensed set, and for sets of different image size or channels."""
@@ -74,7 +79,7 @@ def open_sets(paths: Sequence[str]) -> list[OpenedSet]:
 def _labels(paths: Sequence[str]) -> list[str]:
     """The shortest endings of the paths that tell them apart; the usual name `set` says nothing."""
     parts = [[p for p in path.split("/") if p] for path in paths]
-    parts = [p[:-1] if p[-1] == "set" and len(p) > 1 else p for p in parts]
+    parts = [p[:-1] if p[-1:] == ["set"] and len(p) > 1 else p for p in parts]
     for length in range(1, max(map(len, parts)) + 1):
         labels = ["/".join(p[-length:]) for p in parts]
         if len(set(labels)) == len(labels):
@@ -104,6 +109,10 @@ class FromSet:
     def count(self, ipc: int | None) -> int:
         return self.opened.images(ipc or 0)
 
+    @property
+    def held(self) -> int:
+        return 0
+
 
 def from_sets(sets: Sequence[OpenedSet], ipcs: Sequence[int], weights: Sequence[str]) -> list[Contender]:
     """Every set under every weights mode (by default uniform and its own). Raises UserError for an IPC it lacks."""
@@ -112,7 +121,7 @@ def from_sets(sets: Sequence[OpenedSet], ipcs: Sequence[int], weights: Sequence[
             have = ", ".join(map(str, opened.manifest.ipcs))
             raise UserError(f"--ipc {missing[0]}: {opened.path} has only {have}")
     own = [str(s.manifest.content["weights"]) for s in sets]
-    modes = [(s, mode) for s, its in zip(sets, own, strict=True) for mode in weights or dict.fromkeys(("uniform", its))]
+    modes = [(s, mode) for s, its in zip(sets, own, strict=True) for mode in dict.fromkeys(weights or ("uniform", its))]
     names = [_name(s, mode) for s, mode in modes]
     # all names of such a set get its label, so that a weighted one still finds its uniform twin
     doubtful = {s.label for (s, _), name in zip(modes, names, strict=True) if names.count(name) > 1}
@@ -122,7 +131,9 @@ def from_sets(sets: Sequence[OpenedSet], ipcs: Sequence[int], weights: Sequence[
 def _name(opened: OpenedSet, mode: str, label: str = "") -> str:
     content = opened.manifest.content
     kind = content["method"].lower()
-    return method_name("ddoq" if kind == "d4m" and mode != "uniform" else kind, content["generator"], mode, label)
+    if mode != "uniform":
+        kind = WEIGHTED if kind in (UNIFORM, WEIGHTED) else f"{kind} {mode}"
+    return method_name(kind, content["generator"], mode, label)
 
 
 @dataclass(frozen=True)
@@ -185,3 +196,7 @@ class Baseline:
 
     def count(self, ipc: int | None) -> int:
         return self.of.images if ipc is None else ipc * len(self.of.source.classes)
+
+    @property
+    def held(self) -> int:
+        return 0 if self.method in ("random", "medoid") else self.of.images

@@ -21,6 +21,7 @@ class LiveTable:
     def __init__(self, total: int, rows: list[Row], stream: TextIO | None = None) -> None:
         self.rows, self.failures = rows, list[str]()
         self._running: dict[str, str] = {}
+        self._ended = False
         self._stream = stream or sys.stderr
         terminal = self._stream.isatty()
         self._progress = Progress("train", total, "trainings", done=len(rows), stream=self._stream, quiet=terminal)
@@ -39,6 +40,7 @@ class LiveTable:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._ended = True
         self._live.__exit__(*error)
 
     def started(self, unit: Unit) -> None:
@@ -62,5 +64,7 @@ class LiveTable:
 
         running = [f"  {line}" for line in list(self._running.values())[:SHOWN]]
         failed = [f"{len(self.failures)} failed, the last: {self.failures[-1]}"] if self.failures else []
-        table = [text(self.rows, differences=False)] if self.rows else []
-        return Text("\n".join([*table, "", self._progress.line, *running, *failed]))
+        # the last picture cannot be erased again where it is higher than the terminal, and the summary has the table
+        table = [text(self.rows, differences=False)] if self.rows and not self._ended else []
+        # the table last: where the terminal is too low, it is the end that is cut
+        return Text("\n".join([self._progress.line, *running, *failed, "", *table]))

@@ -8,7 +8,7 @@ import torch
 
 from raycond.evaluate.cell import Cell, peak_memory
 from raycond.evaluate.labelled import LabelledImages
-from raycond.evaluate.train import train_and_test
+from raycond.evaluate.train import TEST_VALUES, train_and_test
 from raycond.labels.labelers import open_labeler
 
 CUDA_CONTEXT = 600 * 2**20  # of a process on a GPU, outside torch's allocator
@@ -28,16 +28,21 @@ class Need(NamedTuple):
 
 
 def measure(cell: Cell) -> Need:
-    """Two steps on random pixels at the cell's batch and size, and one test. Call it in a process of its own."""
+    """Two steps on random pixels at the cell's batch and size, and one batch of a test, which may be the larger.
+
+    Call it in a process of its own.
+    """
     protocol = cell.protocol.override(steps=2, schedule="constant", milestones=(), restart=False, tasks=1, checks=1)
     side, channels, classes = cell.options.size, cell.options.channels, len(cell.classes)
     count = max(classes, min(protocol.batch, 1024))
     images = torch.randint(0, 256, (count, channels, side, side), dtype=torch.uint8)
     data = LabelledImages(images, torch.arange(count) % classes, classes)
+    rows = torch.arange(_test_batch(cell)) % count
+    tests = LabelledImages(images[rows], data.labels[rows], classes)
     cuda = cell.device.startswith("cuda")
     train_and_test(
         data,
-        data,
+        tests,
         student=cell.student,
         protocol=protocol,
         seed=0,
@@ -48,3 +53,10 @@ def measure(cell: Cell) -> Need:
     if cuda:
         return Need(torch.cuda.max_memory_reserved() + CUDA_CONTEXT, torch.cuda.get_device_properties(0).total_memory)
     return Need(peak_memory(), 0)
+
+
+def _test_batch(cell: Cell) -> int:
+    """Images that `train_and_test` tests at once."""
+    side = min(cell.options.size, cell.protocol.max_size or cell.options.size)
+    values = TEST_VALUES.get(cell.device.partition(":")[0], 2**26)
+    return min(512, max(1, values // (128 * side**2)))

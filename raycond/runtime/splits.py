@@ -10,7 +10,7 @@ from raycond.data.images import load_many
 from raycond.data.quarantine import BadRecord
 from raycond.data.sources import Source
 from raycond.errors import BadImage, UserError
-from raycond.evaluate.images import ImageOptions, write_pixels
+from raycond.evaluate.images import ImageOptions, pixels, write_pixels
 from raycond.progress import Progress
 from raycond.runtime import records
 
@@ -36,9 +36,15 @@ def decode_split(name: str, source: Source, digest: str, options: ImageOptions, 
     if facts is None:
         images, labels, bad = _read(name, source, options, remedy)
         write_pixels(output, images, labels)
+        forget_splits()
         about = {"images": len(images), "bad": [list(record) for record in bad]}
         facts = records.finish(output, expected, None, **records.measured(output), **about)
     return Split(facts["images"], [BadRecord(*row) for row in facts["bad"]])
+
+
+def forget_splits() -> None:
+    """A split that was read before it was written anew must not be used again by this process."""
+    pixels.cache_clear()
 
 
 def _read(

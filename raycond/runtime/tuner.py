@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import ray
@@ -21,6 +21,7 @@ from raycond.runtime.cluster import connect
 from raycond.runtime.memory import Need, measure
 
 HEADROOM = 1.15  # over measured memory: allocators differ from run to run
+GRAIN = 128 * 2**20  # Tune goes on in the same process only for trials that ask for the same bytes
 MAX_RESTARTS = 3  # of a trial whose worker or node died
 
 
@@ -48,6 +49,9 @@ class TuneRunner:
         if config.gpus_per_trial > 0 and not gpus:
             self.close()
             raise UserError(f"--gpus-per-trial {config.gpus_per_trial:g}: the cluster has no GPU")
+        if all(node.get("CPU", 0) < config.cpus_per_trial for node in nodes):
+            self.close()
+            raise UserError(f"--cpus-per-trial {config.cpus_per_trial}: no node has them; there are {cpus} in all")
 
     def run(self, units: Sequence[Unit], watcher: Watcher) -> None:
         """Train every unit; `watcher` hears of each check, row and failure. Trials that fail do not stop the rest."""
@@ -62,6 +66,7 @@ class TuneRunner:
             lambda config: tune.PlacementGroupFactory([requests[config["unit"]["position"]]]),
         )
         _quiet()
+        callback = _Callback(units, watcher)
         tuner = tune.Tuner(
             trainable,
             param_space={"unit": tune.grid_search([_parameters(k, units[k]) for k in order])},
@@ -77,16 +82,20 @@ class TuneRunner:
                 name=time.strftime("%Y%m%d-%H%M%S"),
                 storage_path=files.join(self.out, "tune"),
                 failure_config=tune.FailureConfig(max_failures=MAX_RESTARTS),
-                callbacks=[_Callback(units, watcher)],
+                callbacks=[callback],
                 verbose=0,
             ),
         )
         tuner.fit()
+        callback.close()
 
     def once(self, function: Callable[[Any], Any], argument: Any) -> Any:
-        """`function(argument)` on a worker that has what one trial has."""
+        """`function(argument)` on a worker that has what one trial has; raises what it raises there."""
         gpus = 1 if self.device == "cuda" else 0
-        return ray.get(ray.remote(num_cpus=1, num_gpus=gpus)(function).remote(argument))
+        try:
+            return ray.get(ray.remote(num_cpus=1, num_gpus=gpus)(function).remote(argument))
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
 
     def _needs(self, units: Sequence[Unit]) -> dict[str, Need]:
         """Measured in processes of their own, one for each student and batch."""
@@ -103,7 +112,7 @@ class TuneRunner:
 
     def _request(self, unit: Unit, needs: dict[str, Need]) -> dict[str, float]:
         need = needs[Need.key(unit.cell)]
-        total = int((need.bytes + unit.data_bytes) * HEADROOM)
+        total = -(-int((need.bytes + unit.data_bytes) * HEADROOM) // GRAIN) * GRAIN
         request: dict[str, float] = {"CPU": self.config.cpus_per_trial}
         if self.device == "cuda":
             share = self.config.gpus_per_trial
@@ -111,7 +120,7 @@ class TuneRunner:
                 share = 1.0 if not need.device_bytes else min(1.0, -(-100 * total // need.device_bytes) / 100)
             request["GPU"] = share
         elif self.slots.node_bytes:
-            request["memory"] = min(total, self.slots.node_bytes)
+            request["memory"] = min(total if need.bytes else self.slots.node_bytes, self.slots.node_bytes)
         return request
 
     def describe(self) -> dict[str, Any]:
@@ -128,14 +137,18 @@ class TuneRunner:
 
 
 def _trial(config: dict[str, Any], units: Sequence[Unit]) -> None:
-    """One training. What raycond or torch complains about is reported, not raised: trying again would not help."""
+    """One training. What raycond or torch complains about is reported, not raised: trying again would not help.
+
+    A trial that is repeated because its worker died finds what it had finished.
+    """
     unit = units[config["unit"]["position"]]
 
     def check(found: Check) -> None:
         tune.report({"step": found.step, "epoch": found.epoch, "top1": found.top1, "loss": found.loss})
 
     try:
-        row = carry_out(unit, check)
+        done = unit.finished()
+        row = carry_out(unit, check) if done is None else asdict(done)
     except Exception as error:
         tune.report({"failure": reason(error)})
     else:
@@ -143,10 +156,14 @@ def _trial(config: dict[str, Any], units: Sequence[Unit]) -> None:
 
 
 class _Callback(tune.Callback):
-    """Tells the watcher what Tune tells."""
+    """Tells the watcher what Tune tells, and of each unit's end once: a trial that had ended may be repeated."""
 
     def __init__(self, units: Sequence[Unit], watcher: Watcher) -> None:
         self.units, self.watcher = units, watcher
+        self._open = {unit.place: unit for unit in units}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles callbacks to restore them, which nobody does here; a terminal cannot be pickled
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.watcher.started(self._unit(trial))
@@ -156,14 +173,24 @@ class _Callback(tune.Callback):
     ) -> None:
         unit = self._unit(trial)
         if "failure" in result:
-            self.watcher.failed(unit, result["failure"])
+            self._failed(unit, result["failure"])
         elif "row" in result:
-            self.watcher.done(unit, Row.from_dict(result["row"]))
+            if self._open.pop(unit.place, None):
+                self.watcher.done(unit, Row.from_dict(result["row"]))
         else:
             self.watcher.checked(unit, Check(result["step"], result["epoch"], result["top1"], result["loss"]))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.watcher.failed(self._unit(trial), f"its worker died {MAX_RESTARTS + 1} times")
+        self._failed(self._unit(trial), f"its worker died {MAX_RESTARTS + 1} times")
+
+    def close(self) -> None:
+        """Nothing is left out without a word, whatever made Tune stop early."""
+        for unit in list(self._open.values()):
+            self._failed(unit, "Tune stopped before it had ended")
+
+    def _failed(self, unit: Unit, why: str) -> None:
+        if self._open.pop(unit.place, None):
+            self.watcher.failed(unit, why)
 
     def _unit(self, trial: Any) -> Unit:
         return self.units[trial.config["unit"]["position"]]
@@ -190,7 +217,9 @@ def _cost(unit: Unit) -> float:
 
 def _quiet() -> None:
     """Our own table says what Tune's messages would."""
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the newer output prints a banner even at verbose=0
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+    # at Ctrl-C Tune would end as if all was done; ours is to stop, and to say so
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     for name in ("ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
