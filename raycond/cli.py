@@ -36,7 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def guarded(command: str, options: dict[str, Any]) -> int:
     """Carry out a command; errors that raycond raises on purpose become one message and exit code 2."""
-    before = signal.signal(signal.SIGTERM, _stop)
+    received: list[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        """SIGTERM (a preempted node, `timeout`) must shut Ray down as Ctrl-C does."""
+        received.append(number)  # Ray may raise a KeyboardInterrupt of its own, without it
+        raise KeyboardInterrupt(number)
+
+    before = signal.signal(signal.SIGTERM, stop)
     try:
         return _COMMANDS[command](options)
     except RaycondError as error:
@@ -45,16 +52,11 @@ def guarded(command: str, options: dict[str, Any]) -> int:
     except OSError as error:  # a full disk, a folder that may not be written, a lost connection
         print(f"raycond: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt as stop:
+    except KeyboardInterrupt as stopped:
         print("\nraycond: stopped; the same command goes on from here", file=sys.stderr)
-        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
+        return 128 + (*received, *stopped.args, signal.SIGINT)[0]
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _stop(number: int, _frame: object) -> None:
-    """SIGTERM (a preempted node, `timeout`) must shut Ray down as Ctrl-C does."""
-    raise KeyboardInterrupt(number)
 
 
 def quantize_options(parser: argparse.ArgumentParser) -> None:

@@ -173,9 +173,14 @@ class GridConfig:
 def load_grid_config(options: Mapping[str, Any]) -> GridConfig:
     """From options (field name → value). Raises UserError naming a wrong one."""
     merged = dict(options)
-    if merged.get("sets"):
-        merged["sets"] = [files.absolute(path) for path in merged["sets"]]
-        merged.setdefault("out", files.join(merged["sets"][0].rpartition("/")[0], "grid"))
+    if not merged.get("sets"):
+        raise UserError("--sets: give at least one folder of a condensed set")
+    if merged.get("labeler"):
+        merged["labeler"] = _labeler_place(str(merged["labeler"]))
+    if str(merged.get("protocol", "")).endswith((".yaml", ".yml")):
+        merged["protocol"] = files.absolute(merged["protocol"])
+    merged["sets"] = [files.absolute(path) for path in merged["sets"]]
+    merged.setdefault("out", files.join(merged["sets"][0].rpartition("/")[0], "grid"))
     for key in ("data", "val", "out"):
         if merged.get(key):
             merged[key] = place(str(merged[key]))
@@ -256,6 +261,13 @@ def _codec_place(spec: str) -> str:
     kind, _, where = spec.partition(":")
     local = where.partition("//")[0]
     return f"{kind}:{files.absolute(where)}" if local and files.exists(local) and "@" not in where else spec
+
+
+def _labeler_place(spec: str) -> str:
+    """`teacher:NAME@FILE,…` with a FILE that workers in other folders can open."""
+    head, at, rest = spec.partition("@")
+    where, comma, more = rest.partition(",")
+    return f"{head}@{files.absolute(where)}{comma}{more}" if at else spec
 
 
 def _yaml(text: str, what: str) -> dict[str, Any]:

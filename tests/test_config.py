@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from raycond.config import QuantizeConfig, load_config, presets
+from raycond.config import QuantizeConfig, load_config, load_grid_config, presets
 from raycond.errors import UserError
 
 
@@ -99,3 +99,17 @@ def test_configuration_cannot_be_changed() -> None:
     assert isinstance(made, QuantizeConfig)
     with pytest.raises(dataclasses.FrozenInstanceError):
         made.seed = 1  # type: ignore[misc]
+
+
+def test_places_of_a_grid_hold_in_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = load_grid_config(
+        {"sets": ["a/set"], "labeler": "once:mlp@net.pt,mean=0.5", "protocol": "mine.yaml", "val": "val"}
+    )
+    assert config.sets == (f"{tmp_path}/a/set",)
+    assert config.out == f"{tmp_path}/a/grid"
+    assert config.labeler == f"once:mlp@{tmp_path}/net.pt,mean=0.5"
+    assert (config.protocol, config.val) == (f"{tmp_path}/mine.yaml", f"{tmp_path}/val")
+    assert load_grid_config({"sets": ["a"], "labeler": "teacher:resnet18"}).labeler == "teacher:resnet18"
+    with pytest.raises(UserError, match="--sets: give at least one folder"):
+        load_grid_config({"seeds": [1]})

@@ -83,7 +83,7 @@ def test_refused(run: Path, tmp_path: Path, options: dict[str, Any], message: st
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sets": []}, "--sets: expected at least one"),
+        ({"sets": []}, "--sets: give at least one"),
         ({"sets": ["a/set", "a/set/"]}, "--sets: expected at least one, and none twice"),
         ({"seeds": (0, 0)}, "--seeds: expected at least one, and none twice, not 0 0"),
         ({"students": ()}, "--students: expected at least one"),
