@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class RaycondError(Exception):
     """Base of every error that raycond raises on purpose."""
@@ -21,3 +24,12 @@ class BadImage(RaycondError):  # noqa: N818 - one image, quarantined; not a fail
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+@contextmanager
+def named(option: str) -> Iterator[None]:
+    """Errors about a value begin with the option that it came from."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{option}: {error}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +12,7 @@ from raycond.data import quarantine
 from raycond.data.classes import require_same
 from raycond.data.quarantine import Limit
 from raycond.data.sources import Source, open_source
-from raycond.errors import UserError
+from raycond.errors import UserError, named
 from raycond.evaluate import coresets, protocol, proxy, results
 from raycond.evaluate.cell import Cell, as_hard, as_plain, decoded_side
 from raycond.evaluate.continual import seen_classes
@@ -73,9 +72,9 @@ def prepare(config: GridConfig) -> GridRun:
         require_same(classes, other.manifest.classes, f"--sets {sets[0].path}", other.path)
     ipcs = tuple(dict.fromkeys(config.ipc or sets[0].manifest.ipcs))
     from_sets(sets, ipcs, config.weights)
-    with _named("--protocol"):
+    with named("--protocol"):
         recipe = protocol.recipe(config.protocol)
-    with _named("--set"):
+    with named("--set"):
         recipe = recipe.override(**config.changes)
     content = sets[0].manifest.content
     options = ImageOptions(
@@ -84,9 +83,9 @@ def prepare(config: GridConfig) -> GridRun:
     baselines = _baselines(config, recipe)
     _require_fit(config, recipe, len(classes), ipcs, options)
     if set(baselines) & set(PROXIED):
-        with _named("--proxy-student"):
+        with named("--proxy-student"):
             networks.build(config.proxy_student, classes=len(classes), size=options.size, channels=options.channels)
-    with _named("--labeler"):
+    with named("--labeler"):
         _, labels_digest = labelers.identity(config.labeler, classes)
     source, val = _sources(config, sets[0], baselines)
     layout = GridLayout(config.out)
@@ -100,10 +99,10 @@ def _require_fit(
     for student in config.students:
         protocols = [recipe.resolve(ipc=ipc, classes=classes, student=student) for ipc in ipcs]
         for size in {min(options.size, p.max_size or options.size) for p in protocols}:
-            with _named("--students"):
+            with named("--students"):
                 networks.build(student, classes=classes, size=size, channels=options.channels)
         for p in protocols:
-            with _named(f"--protocol {config.protocol}"):
+            with named(f"--protocol {config.protocol}"):
                 seen_classes(classes, p.tasks, seed=0)
                 if config.labeler == "hard" and p.loss != "cross-entropy":
                     raise UserError(
@@ -137,14 +136,14 @@ def _sources(config: GridConfig, first: OpenedSet, baselines: tuple[str, ...]) -
         "image_column": about.get("image_column"),
         "label_column": about.get("label_column"),
     }
-    with _named("--val"):
+    with named("--val"):
         tests = open_source(val, split="val", **options)
     require_same(classes, tests.classes, first.path, f"--val {val}")
     if not baselines:
         return None, tests
     if data is None:
         raise UserError(f"--data: baselines need the source of {first.path}: give --data URI, or --baselines none")
-    with _named("--data"):
+    with named("--data"):
         source = open_source(data, split="train", limit=about.get("limit"), **options)
     require_same(classes, source.classes, first.path, f"--data {data}")
     return source, tests
@@ -154,15 +153,6 @@ def _public_source(first: OpenedSet) -> str | None:
     """The address in the manifest, if it is one that holds on every machine."""
     uri = str(first.manifest.content["source"]["uri"])
     return uri if "://" in uri or uri.endswith(":") else None
-
-
-@contextmanager
-def _named(option: str) -> Iterator[None]:
-    """Errors about a value begin with the option that it came from."""
-    try:
-        yield
-    except UserError as error:
-        raise type(error)(f"{option}: {error}") from error
 
 
 def evaluate_grid(config: GridConfig) -> GridRun:

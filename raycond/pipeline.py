@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from raycond.data import quarantine
 from raycond.data.classes import require_same
 from raycond.data.quarantine import BadRecord, Limit
 from raycond.data.sources import Source, open_source
-from raycond.errors import UserError
+from raycond.errors import UserError, named
 from raycond.evaluate import protocol, table
 from raycond.generate.images import unpack
 from raycond.latents.codec import open_codec
@@ -55,7 +54,7 @@ def prepare(config: QuantizeConfig, index_dir: str | None = None) -> QuantizeRun
         "image_column": config.image_column,
         "label_column": config.label_column,
     }
-    with _named("--data"):
+    with named("--data"):
         source = open_source(config.data, split="train", limit=config.limit, **options)
     if config.classes and len(source.classes) < config.classes:
         raise UserError(f"--classes {config.classes}: {config.data} has only {len(source.classes)}")
@@ -69,14 +68,14 @@ def prepare(config: QuantizeConfig, index_dir: str | None = None) -> QuantizeRun
 
 def _check_options(config: QuantizeConfig) -> CodecFacts | None:
     """What needs no data; the facts of the codec unless it is to be trained."""
-    with _named("--max-bad"):
+    with named("--max-bad"):
         Limit.parse(config.max_bad)
     if config.evaluate:
-        with _named("--protocol"):
+        with named("--protocol"):
             if protocol.preset(config.protocol).loss != "cross-entropy":
                 raise UserError(f"{config.protocol} learns soft labels; make the set, then use evaluate_grid.py")
         for student in config.students:
-            with _named("--students"):
+            with named("--students"):
                 build(student, classes=2, size=config.size, channels=3)
     if config.runner == "ray" and config.out.startswith("memory://"):
         raise UserError(f"--out {config.out}: is of one process; use --runner local, or a place that workers can reach")
@@ -89,15 +88,6 @@ def _check_options(config: QuantizeConfig) -> CodecFacts | None:
     return None
 
 
-@contextmanager
-def _named(option: str) -> Iterator[None]:
-    """Errors about a value begin with the option that it came from."""
-    try:
-        yield
-    except UserError as error:
-        raise type(error)(f"{option}: {error}") from error
-
-
 def _codec_facts(config: QuantizeConfig, where: str) -> CodecFacts:
     codec = open_codec(where, dtype="float32")
     codec.latent_shape(config.size)
@@ -106,7 +96,7 @@ def _codec_facts(config: QuantizeConfig, where: str) -> CodecFacts:
 
 def _open_val(config: QuantizeConfig, source: Source, options: dict[str, Any]) -> Source:
     if config.val:
-        with _named("--val"):
+        with named("--val"):
             val = open_source(config.val, split="val", **options)
         require_same(source.classes, val.classes, "--data", "--val")
         return val
