@@ -22,6 +22,7 @@ from raycond.sets.verify import verify
 from tests.conftest import ROOT
 from tests.data.make import tar
 from tests.pipeline.make import CLASSES, contents, data, stamps
+from tests.processes import ended
 
 OPTIONS = {
     *("--preset", "--config", "--data", "--val", "--out", "--codec", "--size", "--resize", "--ipc", "--quantizer"),
@@ -216,7 +217,7 @@ def test_sigterm_ends_with_a_message(root: Path, tmp_path: Path) -> None:
             assert p.poll() is None
             time.sleep(0.05)
         p.send_signal(signal.SIGTERM)
-        _, error = p.communicate(timeout=30)
+        error = ended(p)
     assert p.returncode == 143
     assert "raycond: stopped; the same command goes on from here" in error
     assert "Traceback" not in error

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,6 +25,8 @@ from raycond.runtime.memory import Need, measure
 HEADROOM = 1.15  # over measured memory: allocators differ from run to run
 GRAIN = 128 * 2**20  # Tune goes on in the same process only for trials that ask for the same bytes
 MAX_RESTARTS = 3  # of a trial whose worker or node died
+POLL_SECONDS = 0.5
+STOP_SECONDS = 10  # for Tune to end its trials, before Ray is taken from under it
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class TuneRunner:
             lambda config: tune.PlacementGroupFactory([requests[config["unit"]["position"]]]),
         )
         _quiet()
-        callback = _Callback(units, watcher)
+        callback, stopper = _Callback(units, watcher), _Stopper()
         tuner = tune.Tuner(
             trainable,
             param_space={"unit": tune.grid_search([_parameters(k, units[k]) for k in order])},
@@ -83,10 +87,11 @@ class TuneRunner:
                 storage_path=files.join(self.out, "tune"),
                 failure_config=tune.FailureConfig(max_failures=MAX_RESTARTS),
                 callbacks=[callback],
+                stop=stopper,
                 verbose=0,
             ),
         )
-        tuner.fit()
+        _fit(tuner, stopper)
         callback.close()
 
     def once(self, function: Callable[[Any], Any], argument: Any) -> Any:
@@ -153,6 +158,42 @@ def _trial(config: dict[str, Any], units: Sequence[Unit]) -> None:
         tune.report({"failure": reason(error)})
     else:
         tune.report({**{name: row[name] for name in ("top1", "best", "seconds", "memory")}, "row": row})
+
+
+def _fit(tuner: tune.Tuner, stopper: _Stopper) -> None:
+    """Fit in a thread of its own, so that Ctrl-C and SIGTERM always meet this loop.
+
+    A KeyboardInterrupt that is raised in the middle of Tune or Ray can be lost there, or leave a lock taken.
+    """
+    fitted: Future[Any] = Future()
+
+    def fit() -> None:
+        try:
+            fitted.set_result(tuner.fit())
+        except BaseException as error:
+            fitted.set_exception(error)
+
+    threading.Thread(target=fit, daemon=True).start()
+    try:
+        while wait([fitted], POLL_SECONDS).not_done:
+            pass
+    except BaseException:
+        stopper.stopped = True
+        wait([fitted], STOP_SECONDS)
+        raise
+    fitted.result()
+
+
+class _Stopper(tune.Stopper):
+    """Ends the trials of a grid that was told to stop."""
+
+    stopped = False
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return self.stopped
+
+    def stop_all(self) -> bool:
+        return self.stopped
 
 
 class _Callback(tune.Callback):

@@ -20,6 +20,7 @@ from raycond.errors import UserError
 from raycond.pipeline import quantize
 from raycond.runtime.cluster import RayRunner, actors_on
 from tests.pipeline.make import config, contents, data
+from tests.processes import default_interrupt, ended
 
 pytestmark = pytest.mark.ray
 
@@ -174,6 +175,7 @@ def _started(arguments: list[str], **env: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=default_interrupt,
     )
 
 
@@ -229,7 +231,7 @@ def test_signal_leaves_no_ray_process_and_the_run_goes_on(
         children += psutil.Process(process.pid).children(recursive=True)
         assert any(child.name() == "raylet" for child in children)
         process.send_signal(sent)
-        _, error = process.communicate(timeout=60)
+        error = ended(process)
     assert process.returncode == 128 + sent
     assert "raycond: stopped; the same command goes on from here" in error
     assert "Traceback" not in error
