@@ -1,4 +1,4 @@
-"""The command line: `raycond quantize | evaluate | inspect | verify | export`; pipelines/ call `main` too."""
+"""The command line: `raycond quantize | train-generator | evaluate | …`; pipelines/ call `main` too."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from raycond import __version__
 from raycond.errors import RaycondError, UserError
+from raycond.generator_cli import generator_options, train_generator
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser("raycond", description=sys.modules["raycond"].__doc__)
     parser.add_argument("--version", action="version", version=f"raycond {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
+    generator_options(commands.add_parser("train-generator", help="train a small latent DiT on an image set"))
     quantize_options(commands.add_parser("quantize", help="condense an image set (DDOQ, D4M)"))
     grid_options(commands.add_parser("evaluate", help="train students on condensed sets and baselines, and compare"))
     export_options(commands.add_parser("export", help="write a set for another tool"))
@@ -72,16 +74,19 @@ def quantize_options(parser: argparse.ArgumentParser) -> None:
     option("--data", metavar="URI", help="source: class folders, .tar, .parquet, idx files or digits:")
     option("--val", metavar="URI", help="source of the validation images (default: the val split of --data)")
     option("--out", metavar="DIR", help="run folder, local or s3://, gs:// (default runs/NAME)")
+    option("--work", metavar="DIR", help="codebooks and images that runs share (default: in the run folder)")
     option("--codec", metavar="KIND[:WHERE]", help="kl, tiny, taef2, pixels or train")
     option("--posterior", choices=["mean", "sample"], help="of an AutoencoderKL (default mean)")
     option("--dtype", metavar="TYPE", help="of the codec: auto, float32, bfloat16, float16")
     option("--size", type=int, metavar="N", help="pixels per side")
     option("--resize", choices=["crop", "squash"], help="shorter side and centre crop (default), or squash")
     option("--ipc", type=int, nargs="+", metavar="N", help="images per class")
-    option("--quantizer", choices=["lloyd", "clvq", "faiss"])
+    option("--quantizer", choices=["lloyd", "clvq", "faiss", "gmm"])
     option("--restarts", type=int, metavar="N", help="of lloyd (default 5)")
     option("--weights", choices=["uniform", "density", "sqrt"], help="of the condensed images (default sqrt)")
-    option("--generator", metavar="KIND", help="images from latents: vae or medoid (default vae)")
+    option("--generator", metavar="KIND[:WHERE]", help="vae, medoid, sd:WHERE or dit:WHERE (default vae)")
+    _diffusion_options(option)
+    option("--output-size", type=int, metavar="N", help="pixels per side of the condensed images, if not --size")
     option("--image-format", choices=["png", "jpeg", "webp"])
     option("--limit", type=int, metavar="N", help="images per class taken from the source")
     option("--classes", type=int, metavar="N", help="only the first N classes")
@@ -105,6 +110,20 @@ def quantize_options(parser: argparse.ArgumentParser) -> None:
     option("--methods", nargs="+", metavar="NAME", help="rows: random medoid d4m ddoq full")
     option("--no-evaluate", dest="evaluate", action="store_false")
     add("--dry-run", action="store_true", help="check everything and say what would be done")
+
+
+def _diffusion_options(option: Callable[..., None]) -> None:
+    option("--strength", type=float, metavar="X", help="sd: share of the steps that are run (default 0.7)")
+    option("--noise", type=float, metavar="X", help="dit: share of the schedule to start from (default 0.5; 1: noise)")
+    option("--guidance", type=float, metavar="X", help="classifier-free scale (default 8 for sd, 4 for dit)")
+    option("--steps", type=int, metavar="N", help="of the whole schedule (default 50)")
+    option("--scheduler", choices=["ddim", "ddpm", "dpm", "pndm", "euler"], help="default: the pipeline's own")
+    option("--prompt", metavar="TEXT", help="sd: with {name} and {id} of the class (default {name})")
+    option("--negative-prompt", metavar="TEXT", help="sd: default D4M's")
+    option("--mode-guidance", type=float, metavar="X", help="pull towards the centroid (MGD3; default 0)")
+    option("--mode-stop", type=float, metavar="X", help="share of the schedule at which it ends (default 0.5)")
+    option("--class-map", metavar="MAP", help="dit: its class of each class, 0+217+482 or a .json file")
+    option("--generator-batch", type=int, metavar="N", help="images generated at once (default 16)")
 
 
 def grid_options(parser: argparse.ArgumentParser) -> None:
@@ -204,7 +223,14 @@ def _verify(options: dict[str, Any]) -> int:
     return 1 if problems else 0
 
 
-_COMMANDS = {"quantize": _quantize, "evaluate": _evaluate, "export": _export, "inspect": _inspect, "verify": _verify}
+_COMMANDS = {
+    "quantize": _quantize,
+    "train-generator": train_generator,
+    "evaluate": _evaluate,
+    "export": _export,
+    "inspect": _inspect,
+    "verify": _verify,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

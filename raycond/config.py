@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pydantic
 import yaml
@@ -15,7 +15,10 @@ from pydantic.dataclasses import dataclass
 from raycond import files
 from raycond.errors import UserError
 
+T = TypeVar("T")
 METHODS: tuple[Any, ...] = ("random", "medoid", "d4m", "ddoq", "full")
+DIFFUSION = ("sd", "dit")  # generators that lie in a folder or on the hub
+CODEC = "kl:stabilityai/sd-vae-ft-mse"
 FORMAT = 2  # of the files a run leaves behind; a change makes older work stale
 
 
@@ -40,13 +43,44 @@ class AutoencoderConfig:
 
 
 @dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
+class GeneratorOptions:
+    """How a diffusion generator makes an image from a centroid.
+
+    strength (sd): share of the steps that image-to-image runs. noise (dit): share of the schedule from which the
+    reverse process starts; 1 is plain sampling from noise. D4M's 0.7 of Stable Diffusion's schedule and 0.5 of DiT's
+    leave the centroid about equally visible (√ᾱ of 0.29 and 0.28). guidance: classifier-free scale, by default 8 (D4M)
+    for sd and 4 (Peebles & Xie) for dit; up to 1 there is none. scheduler: by default the pipeline's own. prompt: with
+    {name} and {id} of the class; negative_prompt: D4M's. mode_guidance: λ of MGD3 (0.1 there), applied while the time
+    is above the share mode_stop of the schedule. class_map (dit): the model's class of each class in order,
+    `0+217+482`, or a JSON file with a list or an object id → class. batch: images at once; it moves no image by more
+    than rounding, so it is no part of what an image is.
+    """
+
+    strength: float = pydantic.Field(default=0.7, gt=0, le=1)
+    guidance: float | None = pydantic.Field(default=None, ge=0)
+    steps: int = pydantic.Field(default=50, ge=1)
+    scheduler: Literal["ddim", "ddpm", "dpm", "pndm", "euler"] | None = None
+    prompt: str = "{name}"
+    negative_prompt: str = "cartoon, anime, painting"
+    noise: float = pydantic.Field(default=0.5, gt=0, le=1)
+    mode_guidance: float = pydantic.Field(default=0.0, ge=0)
+    mode_stop: float = pydantic.Field(default=0.5, ge=0, lt=1)
+    class_map: str | None = None
+    batch: int = pydantic.Field(default=16, ge=1)
+
+
+@dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
 class QuantizeConfig:
     """Everything that `pipelines/imagenet_quantize.py` can be told; the field names are its options.
 
     data, val: sources (`raycond.data.sources`). out: run folder, local or object storage; on a cluster every node must
-    reach it. codec: `KIND[:WHERE]`. posterior: the VAE's mean, or one seeded sample per image. dtype: of the codec.
+    reach it. work: what resuming needs, by default in `out`; runs that differ in what follows the codebooks may share
+    it, and then quantize once. codec: `KIND[:WHERE]`, by default that of a diffusion generator. posterior: the VAE's
+    mean, or one seeded sample per image. dtype: of the codec and of a diffusion generator.
     size: pixels per side. ipc: images per class. limit: images per class taken from the source. classes: how many of
-    the first classes. actors: 0 for as many as the resources hold. cpus_per_actor also sets the torch threads, which
+    the first classes. generator: vae, medoid, `sd:WHERE` or `dit:WHERE` (`raycond.generate`); diffusion: options of the
+    last two, each an option of its own. output_size: side of the condensed images, and of all that students see, if
+    not `size`. actors: 0 for as many as the resources hold. cpus_per_actor also sets the torch threads, which
     float32 sums depend on: keep it to keep the bytes. gpus_per_actor: -1 for one where there are GPUs.
     decode_threads: 0 for cpus_per_actor + 1. max_bad: bad images allowed, a number or a share ("1%"). w2_classes: how
     many classes the W2 table measures. students, seeds, protocol, methods: the evaluation.
@@ -56,16 +90,19 @@ class QuantizeConfig:
     data: str = ""
     val: str | None = None
     out: str = ""
-    codec: str = "kl:stabilityai/sd-vae-ft-mse"
+    work: str | None = None
+    codec: str = CODEC
     posterior: Literal["mean", "sample"] = "mean"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     size: int = pydantic.Field(default=256, ge=1)
+    output_size: int | None = pydantic.Field(default=None, ge=1)
     resize: Literal["crop", "squash"] = "crop"
     ipc: tuple[int, ...] = (10, 50)
-    quantizer: Literal["lloyd", "clvq", "faiss"] = "lloyd"
+    quantizer: Literal["lloyd", "clvq", "faiss", "gmm"] = "lloyd"
     restarts: int = pydantic.Field(default=5, ge=1)
     weights: Literal["uniform", "density", "sqrt"] = "sqrt"
-    generator: Literal["vae", "medoid"] = "vae"
+    generator: str = "vae"
+    diffusion: GeneratorOptions = pydantic.Field(default_factory=GeneratorOptions)
     image_format: Literal["png", "jpeg", "webp"] = "png"
     limit: int | None = pydantic.Field(default=None, ge=1)
     classes: int | None = pydantic.Field(default=None, ge=1)
@@ -106,6 +143,19 @@ class QuantizeConfig:
             raise ValueError(f"--gpus-per-actor: expected a fraction from 0 to 1 or a whole number, not {gpus:g}")
         if self.codec == "train" and self.autoencoder is None:
             raise ValueError("--codec train: needs an `autoencoder` section (see the digits preset)")
+        if self.generator not in ("vae", "medoid") and not self.diffuses:
+            raise ValueError(f"--generator: expected vae, medoid, sd:WHERE or dit:WHERE, not {self.generator!r}")
+
+    @property
+    def diffuses(self) -> bool:
+        """Whether images come from a diffusion model."""
+        kind, _, where = self.generator.partition(":")
+        return kind in DIFFUSION and bool(where)
+
+    @property
+    def image_size(self) -> int:
+        """Pixels per side of the condensed images."""
+        return self.output_size or self.size
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-able values, as saved beside every output."""
@@ -201,35 +251,83 @@ def presets() -> dict[str, str]:
 
 
 def load_config(options: Mapping[str, Any], *, preset: str | None = None, config: str | None = None) -> QuantizeConfig:
-    """Merge preset < YAML file < options (field name → value). Raises UserError naming a wrong field."""
-    merged: dict[str, Any] = {}
+    """Merge preset < YAML file < options (field name → value; those of `GeneratorOptions` too, `batch` as
+    `generator_batch`). Raises UserError naming a wrong field."""
+    section = {name: "generator_batch" if name == "batch" else name for name in field_names(GeneratorOptions)}
+    merged = merge_layers(layers(options, presets(), preset, config), "diffusion", section)
+    check_fields(merged, QuantizeConfig)
+    merged.setdefault("name", run_name(str(merged.get("data", ""))))
+    merged.setdefault("out", files.join("runs", str(merged["name"])))
+    for key in ("data", "val", "out", "work"):
+        if merged.get(key):
+            merged[key] = place(str(merged[key]))
+    if merged.get("generator"):
+        merged["generator"] = spec_place(str(merged["generator"]))
+    merged["codec"] = _codec(merged.get("codec"), str(merged.get("generator", "")))
+    return validated(QuantizeConfig, merged, "diffusion", section)
+
+
+def layers(
+    options: Mapping[str, Any], known: Mapping[str, str], preset: str | None, config: str | None
+) -> list[dict[str, Any]]:
+    """What a preset, a YAML file and options say, the strongest last. Raises UserError where one cannot be read."""
+    found = []
     if preset is not None:
-        known = presets()
         if preset not in known:
             raise UserError(f"--preset {preset}: not one of {', '.join(known)}")
-        merged |= _yaml(known[preset], f"preset {preset}")
+        found.append(_yaml(known[preset], f"preset {preset}"))
     if config is not None:
         try:
             text = files.read_bytes(config).decode()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"--config {config}: cannot be read: {error}") from error
-        merged |= _yaml(text, f"--config {config}")
-    merged |= options
-    known_fields = {f.name for f in fields(QuantizeConfig)}
+        found.append(_yaml(text, f"--config {config}"))
+    return [*found, dict(options)]
+
+
+def merge_layers(found: Sequence[Mapping[str, Any]], section: str, options: Mapping[str, str]) -> dict[str, Any]:
+    """One mapping of all layers. options: field of the section → the option of its own that it is."""
+    merged: dict[str, Any] = {}
+    for layer in found:
+        own = {field: layer[option] for field, option in options.items() if option in layer}
+        rest = {key: value for key, value in layer.items() if key not in options.values()}
+        merged |= {**rest, section: {**merged.get(section, {}), **(layer.get(section) or {}), **own}}
+    return merged
+
+
+def check_fields(merged: Mapping[str, Any], kind: Any) -> None:
+    """Raise UserError for a field that the configuration does not have."""
+    known = field_names(kind)
     for key in merged:
-        if key not in known_fields:
-            raise UserError(f"configuration: unknown field {key!r}; known: {', '.join(sorted(known_fields))}")
-    merged.setdefault("name", _name_of(str(merged.get("data", ""))))
-    merged.setdefault("out", files.join("runs", str(merged["name"])))
-    for key in ("data", "val", "out"):
-        if merged.get(key):
-            merged[key] = place(str(merged[key]))
-    if merged.get("codec"):
-        merged["codec"] = _codec_place(str(merged["codec"]))
+        if key not in known:
+            raise UserError(f"configuration: unknown field {key!r}; known: {', '.join(sorted(known))}")
+
+
+def field_names(kind: Any) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(kind))
+
+
+def validated(kind: type[T], merged: Mapping[str, Any], section: str, options: Mapping[str, str]) -> T:
+    """The configuration. Raises UserError that names wrong options; those of a section have names of their own."""
+
+    def told(error: Any) -> str:
+        loc = error["loc"]
+        if loc[:1] == (section,) and len(loc) > 1:
+            return _problem({**error, "loc": (options.get(loc[1], loc[1]), *loc[2:])})
+        return _problem({**error, "loc": ()} if loc == (section,) else error)
+
     try:
-        return QuantizeConfig(**merged)
+        return kind(**merged)
     except pydantic.ValidationError as error:
-        raise UserError("; ".join(_problem(e) for e in error.errors())) from error
+        raise UserError("; ".join(told(e) for e in error.errors())) from error
+
+
+def _codec(codec: str | None, generator: str) -> str:
+    """With its place; a diffusion generator's own, unless another is named: its latents are what the model knows."""
+    kind, _, where = generator.partition(":")
+    if kind in DIFFUSION and where and codec in (None, "train"):
+        return f"kl:{where}" if files.exists(where) else f"kl:{where}//vae"
+    return spec_place(codec or CODEC)
 
 
 def _problem(error: Any) -> str:
@@ -245,7 +343,7 @@ def _shown(values: Sequence[Any]) -> str:
     return " ".join(map(str, values)) or "none"
 
 
-def _name_of(data: str) -> str:
+def run_name(data: str) -> str:
     """A name for what comes from a source: /data/imagenet/train is imagenet."""
     parts = [part for part in re.split(r"[/:]+", data) if part not in ("", "train", "training")]
     name = re.sub(r"[^\w.-]+", "-", re.split(r"[{*?\[]", parts[-1])[0]) if parts else ""
@@ -257,7 +355,8 @@ def place(uri: str) -> str:
     return uri if uri.endswith(":") else files.absolute(uri)
 
 
-def _codec_place(spec: str) -> str:
+def spec_place(spec: str) -> str:
+    """`KIND:WHERE` with a WHERE that workers in other folders can open."""
     kind, _, where = spec.partition(":")
     local = where.partition("//")[0]
     return f"{kind}:{files.absolute(where)}" if local and files.exists(local) and "@" not in where else spec

@@ -17,6 +17,7 @@ from raycond.data.quarantine import BadRecord, Limit
 from raycond.data.sources import Source, open_source
 from raycond.errors import UserError, named
 from raycond.evaluate import protocol, table
+from raycond.generate.generator import Description, describe
 from raycond.generate.images import unpack
 from raycond.latents.codec import open_codec
 from raycond.networks import build
@@ -35,7 +36,7 @@ from raycond.summary import CodecFacts, QuantizeRun, build_report
 
 # what the condensed set depends on; the rest (where, with how many actors, how evaluated) must not change its bytes
 IDENTITY = (
-    *("size", "resize", "ipc", "quantizer", "restarts", "weights", "generator", "image_format", "posterior", "dtype"),
+    *("size", "output_size", "resize", "ipc", "quantizer", "restarts", "weights", "image_format", "posterior", "dtype"),
     *("limit", "classes", "seed", "image_column", "label_column", "max_pixels", "batch", "cpus_per_actor"),
     "autoencoder",
 )
@@ -46,7 +47,7 @@ def prepare(config: QuantizeConfig, index_dir: str | None = None) -> QuantizeRun
 
     index_dir: where sources that need an index find or make it; by default inside the run folder.
     """
-    layout = Layout(config.out)
+    layout = Layout(config.out, config.work)
     codec = _check_options(config)
     options: dict[str, Any] = {
         "index_dir": index_dir or layout.index,
@@ -58,12 +59,26 @@ def prepare(config: QuantizeConfig, index_dir: str | None = None) -> QuantizeRun
         source = open_source(config.data, split="train", limit=config.limit, **options)
     if config.classes and len(source.classes) < config.classes:
         raise UserError(f"--classes {config.classes}: {config.data} has only {len(source.classes)}")
+    diffusion = None
+    if config.diffuses:
+        assert codec is not None  # a diffusion model is of one codec, which is there
+        diffusion = _described(config, source, codec)
     val = None
     if config.evaluate:
         val = _open_val(config, source, options)
     if files.exists(files.join(layout.condensed, "manifest.json")):
         _require_same_set(layout, source)
-    return QuantizeRun(layout, source, val, codec)
+    return QuantizeRun(layout, source, val, codec, diffusion)
+
+
+def _described(config: QuantizeConfig, source: Source, codec: CodecFacts) -> Description:
+    return describe(
+        config.generator,
+        options=config.diffusion,
+        classes=source.classes,
+        codec=open_codec(codec.where, dtype="float32"),
+        size=config.size,
+    )
 
 
 def _check_options(config: QuantizeConfig) -> CodecFacts | None:
@@ -76,7 +91,7 @@ def _check_options(config: QuantizeConfig) -> CodecFacts | None:
                 raise UserError(f"{config.protocol} learns soft labels; make the set, then use evaluate_grid.py")
         for student in config.students:
             with named("--students"):
-                build(student, classes=2, size=config.size, channels=3)
+                build(student, classes=2, size=config.image_size, channels=3)
     if config.runner == "ray" and config.out.startswith("memory://"):
         raise UserError(f"--out {config.out}: is of one process; use --runner local, or a place that workers can reach")
     if config.codec != "train":
@@ -149,20 +164,18 @@ def _stages(config: QuantizeConfig, run: QuantizeRun, runner: Runner) -> None:
         with run.timed("codec"):
             run.codec = _codec_facts(config, trained_codec(config, run.source, fingerprints, run.layout, "cpu"))
     codec = run.codec
-    spec = WorkerSpec(config, run.source, codec.where, codec.digest, codec.channels, run.layout)
+    spec = WorkerSpec(config, run.source, codec.where, codec.digest, codec.channels, run.layout, run.diffusion)
     with run.timed("condense"):
-        # medoids are a row of the evaluation and the real neighbours in the report, whatever the generator
-        kinds: list[str] = sorted({config.generator, "medoid"})
-        outcome = condense_classes(runner, spec, fingerprints, kinds, Limit.parse(config.max_bad))
-    run.codebooks = outcome.facts
+        outcome = condense_classes(runner, spec, fingerprints, Limit.parse(config.max_bad))
+    run.codebooks, run.retried, run.generator = outcome.facts, dict(sorted(outcome.retried.items())), spec.generator
     run.computed["condense"] = outcome.computed
     run.failures += [text for _, text in sorted(outcome.errors.items())]
     _quarantine(config, run, outcome.bad, run.images(config.ipc[0]))
     if outcome.errors:
         return
-    made_of = {(kind, ipc): _made_of(spec, run, kind, ipc) for kind in kinds for ipc in config.ipc}
+    made_of = {(kind, ipc): _made_of(spec, run, kind, ipc) for kind in spec.kinds for ipc in config.ipc}
     with run.timed("write"):
-        _write_set(config, run, codec, {ipc: made_of[config.generator, ipc] for ipc in config.ipc})
+        _write_set(config, run, codec, {ipc: made_of[spec.generator, ipc] for ipc in config.ipc})
     if config.evaluate:
         with run.timed("evaluate"):
             _evaluate(config, run, runner, fingerprints, made_of)
@@ -181,10 +194,10 @@ def _quarantine(config: QuantizeConfig, run: QuantizeRun, bad: Collection[BadRec
         )
 
 
-def _made_of(spec: WorkerSpec, run: QuantizeRun, generator: str, ipc: int) -> str:
+def _made_of(spec: WorkerSpec, run: QuantizeRun, kind: str, ipc: int) -> str:
     """Digest of the codebooks and images of one IPC."""
     labels = range(len(run.source.classes))
-    return files.digest([images_fingerprint(spec, generator, run.codebooks[label, ipc]) for label in labels])
+    return files.digest([images_fingerprint(spec, kind, label, run.codebooks[label, ipc]) for label in labels])
 
 
 def _write_set(config: QuantizeConfig, run: QuantizeRun, codec: CodecFacts, made_of: dict[int, str]) -> None:
@@ -204,7 +217,7 @@ def _write_set(config: QuantizeConfig, run: QuantizeRun, codec: CodecFacts, made
     def load(ipc: int, label: int) -> ClassPart:
         stored = store.read(run.layout.codebook(ipc, label))
         return ClassPart(
-            label, unpack(run.layout.images(config.generator, ipc, label)), stored.codebook, stored.medoid_ids
+            label, unpack(run.layout.images(run.generator, ipc, label)), stored.codebook, stored.medoid_ids
         )
 
     _sweep(output)
@@ -227,12 +240,13 @@ def _about(config: QuantizeConfig, run: QuantizeRun, codec: CodecFacts) -> dict[
     return {
         "name": config.name,
         "method": "D4M" if config.weights == "uniform" else "DDOQ",
-        "generator": config.generator,
-        "size": config.size,
+        "generator": run.diffusion.name if run.diffusion else config.generator,
+        "size": config.image_size,
         "channels": codec.channels,
         "codec": {"name": codec.name, "sha256": codec.digest, "channels": codec.channels},
         "seed": config.seed,
         "config": {k: plain[k] for k in IDENTITY},
+        **({"diffusion": _about_diffusion(run.diffusion, plain["diffusion"])} if run.diffusion else {}),
         "source": {
             "uri": _public(config.data),
             "sha256": files.digest([run.codebooks[label, config.ipc[0]]["content"] for label in labels]),
@@ -240,6 +254,12 @@ def _about(config: QuantizeConfig, run: QuantizeRun, codec: CodecFacts) -> dict[
         },
         "raycond": __version__,
     }
+
+
+def _about_diffusion(found: Description, options: dict[str, Any]) -> dict[str, Any]:
+    """The generator's identity, without the folders of this machine. conditions: what each class was made from."""
+    told = {k: v for k, v in options.items() if k not in ("batch", "class_map")}
+    return {"name": found.name, "sha256": found.digest, "options": told, "conditions": list(found.conditions)}
 
 
 def _public(uri: str) -> str:
@@ -267,6 +287,7 @@ def _evaluate(
         source_digest=source_digest(fingerprints),
         val_digest=source_digest(class_fingerprints(run.val, "list val")),
         made_of=made_of,
+        generator=run.generator,
     )
     val = evaluation.decode()
     _quarantine(config, run, {*val.bad, *run.val.bad}, val.images)
@@ -279,7 +300,7 @@ def plan(config: QuantizeConfig) -> str:
     """What a run would do, having opened and checked everything (`--dry-run`); writes nothing. Raises UserError."""
     with tempfile.TemporaryDirectory(prefix="raycond-") as folder:
         # an index that is there is worth using; a new one would stay in the run folder
-        run = prepare(config, None if files.exists(Layout(config.out).index) else folder)
+        run = prepare(config, None if files.exists(Layout(config.out, config.work).index) else folder)
         with ThreadPoolExecutor(records.IO_THREADS) as pool:
             refs = pool.map(run.source.refs, range(len(run.source.classes)))
             counts = [len(found) for found in refs]

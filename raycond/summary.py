@@ -12,6 +12,7 @@ from raycond.config import QuantizeConfig
 from raycond.data.quarantine import BadRecord
 from raycond.data.sources import Source
 from raycond.evaluate import table
+from raycond.generate.generator import Description
 from raycond.generate.images import unpack
 from raycond.progress import Timed
 from raycond.quantize import store
@@ -37,13 +38,18 @@ class CodecFacts(NamedTuple):
 class QuantizeRun(Timed):
     """What a run made. failures: one text for each thing that was asked for and not made.
 
-    codec: None until it is trained. codebooks: (label, IPC) → facts. computed: units of each stage worked on now.
+    codec: None until it is trained. diffusion: what the generator is, if it is a diffusion model; retried: reason →
+    images that it had to make again. generator: the kind of images of the set. codebooks: (label, IPC) → facts.
+    computed: units of each stage worked on now.
     """
 
     layout: Layout
     source: Source
     val: Source | None
     codec: CodecFacts | None = None
+    diffusion: Description | None = None
+    generator: str = ""
+    retried: dict[str, int] = field(default_factory=dict)
     manifest: dict[str, Any] = field(default_factory=dict)
     codebooks: dict[tuple[int, int], Facts] = field(default_factory=dict)
     rows: list[table.Row] = field(default_factory=list)
@@ -67,6 +73,8 @@ def summary(run: QuantizeRun) -> str:
         lines.append(
             f"bad       {len(run.bad)} {'images' if len(run.bad) > 1 else 'image'} left out: {run.layout.quarantine}"
         )
+    if run.retried:
+        lines.append(f"retried   {_counted(run.retried)}: these images were made again from the next seed")
     if run.manifest:
         lines += [f"set       {run.layout.condensed}", f"report    {run.layout.report}"]
     if run.rows:
@@ -77,6 +85,10 @@ def summary(run: QuantizeRun) -> str:
         if len(run.failures) > MAX_FAILURES:
             lines.append(f"… and {len(run.failures) - MAX_FAILURES} more")
     return "\n".join(lines)
+
+
+def _counted(retried: dict[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in retried.items())
 
 
 def build_report(config: QuantizeConfig, run: QuantizeRun) -> Report:
@@ -93,7 +105,7 @@ def build_report(config: QuantizeConfig, run: QuantizeRun) -> Report:
     method = run.manifest["method"]
     return Report(
         title=f"{config.name}, condensed",
-        subtitle=f"{method}, {config.quantizer}, images by {config.generator}, weights {config.weights}",
+        subtitle=f"{method}, {config.quantizer}, images by {run.manifest['generator']}, weights {config.weights}",
         classes=classes,
         config=config.to_dict(),
         galleries={ipc: _gallery(config, run, ipc) for ipc in ipcs},
@@ -117,20 +129,27 @@ def _gallery(config: QuantizeConfig, run: QuantizeRun, ipc: int) -> dict[str, li
     gallery = {}
     for label, class_id in enumerate(run.source.classes.ids[:GALLERY_CLASSES]):
         book = store.read(run.layout.codebook(ipc, label)).codebook
-        images = unpack(run.layout.images(config.generator, ipc, label))
-        nearest: list[bytes | None] = [None] * len(images)
-        if config.generator != "medoid":
-            nearest = [*unpack(run.layout.images("medoid", ipc, label))]
+        images = unpack(run.layout.images(run.generator, ipc, label))
+        nearest = _beside(run, "medoid", ipc, label, len(images))
+        decoded = _beside(run, "vae", ipc, label, len(images))
         weights, counts = book.weights(config.weights).tolist(), book.counts.tolist()
-        gallery[class_id] = [Picture(*row) for row in zip(images, weights, counts, nearest, strict=True)]
+        gallery[class_id] = [Picture(*row) for row in zip(images, weights, counts, nearest, decoded, strict=True)]
     return gallery
+
+
+def _beside(run: QuantizeRun, kind: str, ipc: int, label: int, count: int) -> list[bytes | None]:
+    """Pictures of another kind, where a run of this generator makes them."""
+    if kind == run.generator or (kind == "vae" and not run.diffusion):
+        return [None] * count
+    return [*unpack(run.layout.images(kind, ipc, label))]
 
 
 def _environment(run: QuantizeRun) -> dict[str, str]:
     versions = {name: metadata.version(name) for name in ("torch", "ray", "diffusers", "scikit-learn")}
     where = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in run.machine.items()}
     times = {f"seconds: {stage}": f"{seconds:.1f}" for stage, seconds in run.seconds.items()}
-    return {"raycond": __version__, "python": platform.python_version(), **versions, **where, **times}
+    again = {"images made again": _counted(run.retried)} if run.retried else {}
+    return {"raycond": __version__, "python": platform.python_version(), **versions, **where, **again, **times}
 
 
 def w2_tables(run: QuantizeRun, ipcs: tuple[int, ...]) -> list[dict[str, Any]]:

@@ -70,7 +70,7 @@ def test_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ({"seeds": [1, 1]}, "--seeds: .* none twice"),
         ({"students": []}, "--students: expected at least one"),
         ({"methods": ["zz"]}, "--methods: .*'random', .* not 'zz'"),
-        ({"generator": "gan"}, "--generator: .*'vae' or 'medoid', not 'gan'"),
+        ({"generator": "gan"}, "--generator: expected vae, medoid, sd:WHERE or dit:WHERE, not 'gan'"),
         ({"seed": -1}, "--seed: .* not -1"),
         ({"dtype": "int8"}, "--dtype: .*float32"),
         ({"gpus_per_actor": 1.5}, "--gpus-per-actor: .* not 1.5"),

@@ -12,9 +12,10 @@ from raycond.errors import RaycondError, UserError
 from raycond.quantize.clvq import BLOCK, Clvq
 from raycond.quantize.codebook import Codebook, codebook
 from raycond.quantize.faiss import faiss_kmeans
+from raycond.quantize.gmm import gmm_means
 from raycond.quantize.lloyd import lloyd
 
-QUANTIZERS = ("lloyd", "clvq", "faiss")
+QUANTIZERS = ("lloyd", "clvq", "faiss", "gmm")
 
 
 def require_enough(class_id: str, images: int, counts: Sequence[int]) -> None:
@@ -58,6 +59,8 @@ def quantize_classes(
 def _centroids(points: Tensor, count: int, kind: str, seed: int) -> Tensor:
     if kind == "faiss":
         return faiss_kmeans(points, count, seed=seed)
+    if kind == "gmm":
+        return gmm_means(points, count, seed=seed)
     if kind == "clvq":
         model = Clvq(count, seed)
         model.add(points)

@@ -14,13 +14,15 @@ from raycond.evaluate.table import Row
 @dataclass(frozen=True)
 class Picture:
     """One condensed image: encoded (PNG, JPEG or WebP), its weight (mean 1 in its class), the number of real images it
-    stands for, and the nearest of them where that is another picture.
+    stands for, the nearest of them where that is another picture, and the decoded centroid where a diffusion model made
+    the image from it.
     """
 
     image: bytes
     weight: float
     count: int
     nearest: bytes | None = None
+    decoded: bytes | None = None
 
 
 @dataclass(frozen=True)

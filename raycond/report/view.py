@@ -81,8 +81,8 @@ def _gallery(report: Report, ipc: int) -> dict[str, Any]:
             }
         )
     most = max((len(v) for v in by_class.values()), default=0)
-    nearest = any(p["nearest"] for block in blocks for p in block["pictures"])
-    return {"ipc": ipc, "blocks": blocks, "shown": _left_out(len(shown), most), "nearest": nearest}
+    beside = {what: any(p[what] for block in blocks for p in block["pictures"]) for what in ("decoded", "nearest")}
+    return {"ipc": ipc, "blocks": blocks, "shown": _left_out(len(shown), most), **beside}
 
 
 def _left_out(classes: int, images: int) -> str:
@@ -100,6 +100,7 @@ def _picture(picture: Picture, top: float) -> dict[str, Any]:
     return {
         "uri": uri,
         "nearest": _embedded(picture.nearest)[0] if picture.nearest is not None else "",
+        "decoded": _embedded(picture.decoded)[0] if picture.decoded is not None else "",
         "side": side * max(1, SHOWN // max(side, 1)) if small else round(SHOWN * 1.5),
         "crisp": small,
         "weight": f"{picture.weight:.2f}",

@@ -20,7 +20,10 @@ from raycond.runtime.splits import Split, decode_split
 
 @dataclass
 class Evaluation:
-    """Inputs of the stage. made_of: (generator, IPC) → digest of the codebooks and images of all classes."""
+    """Inputs of the stage. made_of: (kind of images, IPC) → digest of the codebooks and images of all classes.
+
+    generator: the kind of the set's own.
+    """
 
     config: QuantizeConfig
     layout: Layout
@@ -32,10 +35,11 @@ class Evaluation:
     source_digest: str
     val_digest: str
     made_of: Mapping[tuple[str, int], str]
+    generator: str
 
     @property
     def options(self) -> ImageOptions:
-        return ImageOptions(self.config.size, self.config.resize, self.channels, self.config.max_pixels)
+        return ImageOptions(self.config.image_size, self.config.resize, self.channels, self.config.max_pixels)
 
     def decode(self) -> Split:
         """Decode the splits that trainings share, where that is not done; says what the validation split has."""
@@ -44,7 +48,7 @@ class Evaluation:
             decode_split(
                 "train", self.source, self.source_digest, self.options, self.layout.pixels("train"), remedy=remedy
             )
-        side = decoded_side(self.config.size, self._protocol(None, ""))
+        side = decoded_side(self.config.image_size, self._protocol(None, ""))
         return decode_split(
             "val",
             self.val,
@@ -88,7 +92,7 @@ class Evaluation:
             return SplitImages(self.layout.pixels("train")), self.source_digest, ""
         if method == "random":
             return RandomImages(self.source, ipc, seed), self.source_digest, ""
-        generator = "medoid" if method == "medoid" else self.config.generator
+        generator = "medoid" if method == "medoid" else self.generator
         weights = self.config.weights if method == "ddoq" else "uniform"
         labels = range(len(self.source.classes))
         parts = ClassParts(

@@ -9,9 +9,17 @@ from raycond import files
 
 @dataclass(frozen=True)
 class Layout:
-    """Names inside a run folder. `work/` holds what resuming needs and may be deleted after the run."""
+    """Names inside a run folder. `work/` holds what resuming needs and may be deleted after the run.
+
+    elsewhere: a folder for the part of it that does not depend on the set, where runs share that.
+    """
 
     out: str
+    elsewhere: str | None = None
+
+    @property
+    def work(self) -> str:
+        return self.elsewhere or files.join(self.out, "work")
 
     @property
     def config(self) -> str:
@@ -19,7 +27,7 @@ class Layout:
 
     @property
     def index(self) -> str:
-        return files.join(self.out, "work", "index")
+        return files.join(self.work, "index")
 
     @property
     def condensed(self) -> str:
@@ -42,16 +50,16 @@ class Layout:
         return files.join(self.out, "report.html")
 
     def codec(self, digest: str) -> str:
-        return files.join(self.out, "work", "codec", digest[:16])
+        return files.join(self.work, "codec", digest[:16])
 
     def codebook(self, ipc: int, label: int) -> str:
-        return files.join(self.out, "work", "codebooks", f"ipc{ipc}", f"{label:05d}.safetensors")
+        return files.join(self.work, "codebooks", f"ipc{ipc}", f"{label:05d}.safetensors")
 
     def images(self, generator: str, ipc: int, label: int) -> str:
-        return files.join(self.out, "work", "images", generator, f"ipc{ipc}", f"{label:05d}.parquet")
+        return files.join(self.work, "images", generator, f"ipc{ipc}", f"{label:05d}.parquet")
 
     def pixels(self, split: str) -> str:
-        return files.join(self.out, "work", "pixels", f"{split}.npz")
+        return files.join(self.work, "pixels", f"{split}.npz")
 
     def cell(self, name: str) -> str:
         return files.join(self.out, "work", "cells", name)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from raycond import files
 from raycond.data.quarantine import BadRecord, Limit
@@ -21,12 +23,14 @@ from raycond.runtime.units import Facts, Job, Result, WorkerSpec, codebook_finge
 class StageOutcome:
     """facts: (label, IPC) → facts of a finished codebook. errors: label → class and why.
 
-    bad: the images left out, once each, whatever the number of IPCs. computed: how many classes were worked on now.
+    bad: the images left out, once each, whatever the number of IPCs. retried: reason → images that the generator had to
+    make again. computed: how many classes were worked on now.
     """
 
     facts: dict[tuple[int, int], Facts] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
     bad: set[BadRecord] = field(default_factory=set)
+    retried: Counter[str] = field(default_factory=Counter)
     computed: int = 0
 
     def add(self, label: int, facts: dict[int, Facts], bad: Sequence[BadRecord] = ()) -> None:
@@ -49,10 +53,8 @@ def class_fingerprints(source: Source, stage: str = "list") -> list[str]:
     return found
 
 
-def condense_classes(
-    runner: Runner, spec: WorkerSpec, fingerprints: Sequence[str], generators: Sequence[str], limit: Limit
-) -> StageOutcome:
-    """Codebooks of every class at every IPC and images of every generator, where no valid record says they exist.
+def condense_classes(runner: Runner, spec: WorkerSpec, fingerprints: Sequence[str], limit: Limit) -> StageOutcome:
+    """Codebooks of every class at every IPC and images of every kind, where no valid record says they exist.
 
     fingerprints: of each class's image references. Stops early, with what there is, when more bad images than an
     absolute `limit` were met. Raises UserError if a worker's files are not to be seen from here.
@@ -61,15 +63,17 @@ def condense_classes(
     outcome = StageOutcome(bad=set(spec.source.bad))
     jobs = []
     with ThreadPoolExecutor(records.IO_THREADS) as pool:
-        missing = partial(_missing, spec, generators)
-        for job in pool.map(missing, range(len(classes)), fingerprints):
+        missing = partial(_missing, spec)
+        for job, retried in pool.map(missing, range(len(classes)), fingerprints):
             outcome.add(job.label, job.made)
+            outcome.retried.update(retried)
             if job.quantize or job.generate:
                 jobs.append(job)
     with Progress("condense", len(classes), "classes", done=len(classes) - len(jobs)) as progress:
         for result in runner.classes(spec, jobs) if jobs else ():
             _require_visible(spec, result)
             outcome.add(result.label, result.facts, result.bad)
+            outcome.retried.update(result.retried)
             outcome.computed += 1
             if result.error:
                 outcome.errors[result.label] = _of_class(classes.ids[result.label], result.error)
@@ -80,9 +84,9 @@ def condense_classes(
     return outcome
 
 
-def _missing(spec: WorkerSpec, generators: Sequence[str], label: int, images: str) -> Job:
-    """What of a class is missing or stale, and the facts of the codebooks that are there."""
-    job = Job(label)
+def _missing(spec: WorkerSpec, label: int, images: str) -> tuple[Job, Counter[str]]:
+    """What of a class is missing or stale, with the facts of the codebooks that are there; images made again then."""
+    job, retried = Job(label), Counter[str]()
     for ipc in spec.config.ipc:
         expected = codebook_fingerprint(spec, label, ipc, images)
         found = records.find(spec.layout.codebook(ipc, label), expected)
@@ -90,16 +94,19 @@ def _missing(spec: WorkerSpec, generators: Sequence[str], label: int, images: st
             job.quantize[ipc] = expected
         else:
             job.made[ipc] = found
-    for kind in generators:
-        ipcs = [ipc for ipc in spec.config.ipc if ipc not in job.made or not _has_images(spec, kind, ipc, job)]
-        if ipcs:
-            job.generate[kind] = ipcs
-    return job
+    for kind in spec.kinds:
+        for ipc in spec.config.ipc:
+            images_there = _images_record(spec, kind, ipc, job) if ipc in job.made else None
+            if images_there is None:
+                job.generate.setdefault(kind, []).append(ipc)
+            else:
+                retried.update(images_there.get("retried", {}))
+    return job, retried
 
 
-def _has_images(spec: WorkerSpec, kind: str, ipc: int, job: Job) -> bool:
-    expected = images_fingerprint(spec, kind, job.made[ipc])
-    return records.find(spec.layout.images(kind, ipc, job.label), expected) is not None
+def _images_record(spec: WorkerSpec, kind: str, ipc: int, job: Job) -> dict[str, Any] | None:
+    expected = images_fingerprint(spec, kind, job.label, job.made[ipc])
+    return records.find(spec.layout.images(kind, ipc, job.label), expected)
 
 
 def _of_class(class_id: str, error: str) -> str:

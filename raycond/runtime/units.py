@@ -9,6 +9,7 @@ from typing import Any
 from raycond.config import QuantizeConfig
 from raycond.data.quarantine import BadRecord
 from raycond.data.sources import Source
+from raycond.generate.generator import Description
 from raycond.runtime import records
 from raycond.runtime.layout import Layout
 
@@ -17,7 +18,10 @@ Facts = dict[str, Any]  # of one finished codebook: its sha256, content, images,
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """All that a worker on any node needs; small and picklable. codec: what `open_codec` takes."""
+    """All that a worker on any node needs; small and picklable. codec: what `open_codec` takes.
+
+    diffusion: what the generator is, if it is a diffusion model.
+    """
 
     config: QuantizeConfig
     source: Source
@@ -25,6 +29,18 @@ class WorkerSpec:
     codec_digest: str
     channels: int
     layout: Layout
+    diffusion: Description | None = None
+
+    @property
+    def generator(self) -> str:
+        """The kind of images that the set is made of, as `Layout.images` knows it."""
+        return self.config.generator if self.diffusion is None else f"diffusion-{self.diffusion.digest[:12]}"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """All kinds of images to make: medoids are a row of the evaluation, and beside a diffusion model's images the
+        report shows them and the decoded centroids."""
+        return tuple(dict.fromkeys((self.generator, "medoid", *(("vae",) if self.diffusion else ()))))
 
 
 @dataclass
@@ -51,13 +67,17 @@ class Job:
 
 @dataclass
 class Result:
-    """What became of a job: facts of the codebooks made now, by IPC, the class's bad images, and "" or what failed."""
+    """What became of a job: facts of the codebooks made now, by IPC, the class's bad images, and "" or what failed.
+
+    retried: reason → images that a diffusion model had to make again.
+    """
 
     label: int
     facts: dict[int, Facts] = field(default_factory=dict)
     bad: list[BadRecord] = field(default_factory=list)
     seconds: float = 0.0
     error: str = ""
+    retried: dict[str, int] = field(default_factory=dict)
 
     @property
     def images(self) -> int:
@@ -104,15 +124,18 @@ def codebook_fingerprint(spec: WorkerSpec, label: int, ipc: int, images: str) ->
     )
 
 
-def images_fingerprint(spec: WorkerSpec, generator: str, codebook: Facts) -> str:
-    """Of the images made from a finished codebook, given its facts."""
+def images_fingerprint(spec: WorkerSpec, kind: str, label: int, codebook: Facts) -> str:
+    """Of a class's images made from a finished codebook, given its facts."""
+    diffusion = spec.diffusion if kind == spec.generator else None
     return records.fingerprint(
         stage="generate",
-        generator=generator,
+        generator=kind if diffusion is None else diffusion.of(label),
+        size=spec.config.image_size,
         # medoids are read from the source again, so what the images were counts too
         codebook=[codebook["sha256"], codebook["content"]],
-        codec=spec.codec_digest if generator == "vae" else "",
+        codec=spec.codec_digest if kind != "medoid" else "",
         format=spec.config.image_format,
         dtype=spec.config.dtype,
-        batch=spec.config.batch,
+        batch=spec.config.batch if diffusion is None else 0,
+        seed=0 if diffusion is None else spec.config.seed,
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import tempfile
 import time
 import traceback
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from raycond.data.refs import ImageRef
 from raycond.device import require_device
 from raycond.errors import BadImage, RaycondError
 from raycond.generate import images as generate
+from raycond.generate.checked import make_images
+from raycond.generate.generator import Generator, Wanted, open_generator
 from raycond.latents.codec import open_codec
 from raycond.quantize import store
 from raycond.quantize.codebook import Codebook
@@ -50,7 +53,7 @@ class ClassWorker:
 
     def __init__(self, spec: WorkerSpec, device: str) -> None:
         self.spec = spec
-        self.config = spec.config
+        self.config, self.device = spec.config, device
         require_device(device)
         torch.set_num_threads(self.config.cpus_per_actor)
         self.codec = open_codec(spec.codec, device=device, dtype=self.config.dtype)
@@ -178,23 +181,55 @@ class ClassWorker:
 
     def _generate(self, job: Job, result: Result) -> None:
         made: dict[int, Facts] = job.made | result.facts
-        for generator, ipcs in job.generate.items():
+        for kind, ipcs in job.generate.items():
             for ipc in ipcs:
-                expected = images_fingerprint(self.spec, generator, made[ipc])
+                expected = images_fingerprint(self.spec, kind, job.label, made[ipc])
                 stored = store.read(self.spec.layout.codebook(ipc, job.label))
-                images = self._medoids(stored) if generator == "medoid" else self._decoded(stored)
+                images, retried = self._made(kind, ipc, stored)
+                result.retried = dict(Counter(result.retried) + Counter(retried))
                 encoded = [generate.encode_image(image, self.config.image_format) for image in images]
-                records.finish(self.spec.layout.images(generator, ipc, job.label), expected, generate.pack(encoded))
+                place = self.spec.layout.images(kind, ipc, job.label)
+                records.finish(place, expected, generate.pack(encoded), retried=retried)
 
-    def _decoded(self, stored: store.StoredCodebook) -> np.ndarray:
-        return generate.decode_centroids(stored, self.codec, batch=self.config.batch)
+    def _made(self, kind: str, ipc: int, stored: store.StoredCodebook) -> tuple[np.ndarray, dict[str, int]]:
+        """Images (K, H, W, C) uint8 of one kind, and how many had to be made again, by reason."""
+        if kind == "medoid":
+            return self._medoids(stored), {}
+        if kind == "vae":
+            decoded = generate.decode_centroids(stored, self.codec, batch=self.config.batch)
+            return generate.to_uint8(generate.resized(decoded, self.config.image_size)), {}
+        return self._diffused(ipc, stored)
+
+    def _diffused(self, ipc: int, stored: store.StoredCodebook) -> tuple[np.ndarray, dict[str, int]]:
+        centroids = stored.codebook.centroids
+        wanted = Wanted(
+            centroids,
+            torch.full((len(centroids),), stored.label),
+            # of the image alone, so that neither batches nor workers change it
+            tuple(self._seed(f"{stored.class_id} ipc{ipc} {k}") for k in range(len(centroids))),
+        )
+        found = make_images(self._generator, wanted, self.spec.source.classes)
+        return generate.to_uint8(generate.resized(found.images, self.config.image_size)), found.failures
+
+    @cached_property
+    def _generator(self) -> Generator:
+        """Loaded when it is first needed: a rerun may need medoids alone."""
+        return open_generator(
+            self.config.generator,
+            options=self.config.diffusion,
+            classes=self.spec.source.classes,
+            codec=self.codec,
+            size=self.config.size,
+            device=self.device,
+            dtype=self.config.dtype,
+        )
 
     def _medoids(self, stored: store.StoredCodebook) -> np.ndarray:
         refs = {ref.id: ref for ref in self.spec.source.refs(stored.label)}
         return generate.medoid_images(
             stored,
             refs,
-            size=self.config.size,
+            size=self.config.image_size,
             resize=self.config.resize,
             channels=self.spec.channels,
             max_pixels=self.config.max_pixels,

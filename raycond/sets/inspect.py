@@ -21,6 +21,9 @@ def describe(path: str) -> str:
         f"{content['source']['quarantined']} quarantined)",
         f"seed        {content['seed']}, raycond {content['raycond']}",
     ]
+    if made := content.get("diffusion"):
+        told = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in made["options"].items() if v is not None)
+        lines.insert(4, f"generator   {made['name']} (sha256 {made['sha256'][:16]}): {told}")
     for ipc in manifest.ipcs:
         cell = content["cells"][f"ipc{ipc}"]
         mean = sum(cell["distortion"]) / len(classes)

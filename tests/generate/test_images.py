@@ -12,7 +12,7 @@ from raycond import files
 from raycond.data.images import load
 from raycond.data.refs import ImageRef
 from raycond.errors import RaycondError
-from raycond.generate.images import decode_centroids, decode_image, encode_image, medoid_images, pack, unpack
+from raycond.generate.images import decode_centroids, decode_image, encode_image, medoid_images, pack, to_uint8, unpack
 from raycond.latents.codec import open_codec
 from raycond.quantize.codebook import Codebook
 from raycond.quantize.store import StoredCodebook
@@ -28,7 +28,7 @@ def stored(centroids: torch.Tensor, medoid_ids: tuple[str, ...] = ()) -> StoredC
 @pytest.mark.parametrize("batch", [1, 2, 100])
 def test_centroids_are_decoded_in_order(batch: int) -> None:
     latents = torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    images = decode_centroids(stored(latents), open_codec("pixels"), batch=batch)
+    images = to_uint8(decode_centroids(stored(latents), open_codec("pixels"), batch=batch))
     assert images.dtype == np.uint8
     expected = (latents * 255).round().permute(0, 2, 3, 1).numpy()
     assert np.array_equal(images, expected)
@@ -36,7 +36,8 @@ def test_centroids_are_decoded_in_order(batch: int) -> None:
 
 def test_values_are_rounded_and_clipped() -> None:
     latents = torch.tensor([-0.5, 0.1 / 255, 0.6 / 255, 1.5]).view(1, 1, 2, 2)
-    assert decode_centroids(stored(latents), open_codec("pixels:1"), batch=1).flatten().tolist() == [0, 0, 1, 255]
+    images = to_uint8(decode_centroids(stored(latents), open_codec("pixels:1"), batch=1))
+    assert images.flatten().tolist() == [0, 0, 1, 255]
 
 
 def test_nan_names_the_class_and_the_codec() -> None:

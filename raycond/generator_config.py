@@ -1,0 +1,155 @@
+"""The configuration of a generator's training: filled from a preset, a YAML file and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any, Literal
+
+import pydantic
+from pydantic.dataclasses import dataclass
+
+from raycond import files
+from raycond.config import (
+    AutoencoderConfig,
+    QuantizeConfig,
+    check_fields,
+    field_names,
+    layers,
+    merge_layers,
+    place,
+    run_name,
+    spec_place,
+    validated,
+)
+
+
+@dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
+class DitConfig:
+    """A latent diffusion transformer (DiT, arXiv 2212.09748) and its training. The defaults are DiT-S's.
+
+    width, layers, heads: of the transformer. patch: latent cells per token and side; 0 for 1 where latents have at
+    most 4 cells a side, else 2. steps: optimizer steps, each on `batch` latents over all workers. lr: AdamW's, reached
+    after `warmup` steps. class_dropout: share of latents trained without their class, for classifier-free guidance.
+    ema: decay of the averaged weights, which are what is kept. clip: of the gradient's norm; 0 for none.
+    precision: of the matrix products; auto is bfloat16 on GPUs. log_every: steps between entries of the loss curve.
+    """
+
+    width: int = pydantic.Field(default=384, ge=8)
+    layers: int = pydantic.Field(default=12, ge=1)
+    heads: int = pydantic.Field(default=6, ge=1)
+    patch: int = pydantic.Field(default=0, ge=0)
+    steps: int = pydantic.Field(default=100_000, ge=1)
+    batch: int = pydantic.Field(default=256, ge=1)
+    lr: float = pydantic.Field(default=1e-4, gt=0)
+    schedule: Literal["cosine", "constant"] = "constant"
+    warmup: int = pydantic.Field(default=0, ge=0)
+    weight_decay: float = pydantic.Field(default=0.0, ge=0)
+    class_dropout: float = pydantic.Field(default=0.1, ge=0, lt=1)
+    ema: float = pydantic.Field(default=0.9999, ge=0, lt=1)
+    clip: float = pydantic.Field(default=1.0, ge=0)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    log_every: int = pydantic.Field(default=50, ge=1)
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"--width {self.width}: expected a multiple of --heads {self.heads}")
+        if self.warmup >= self.steps:
+            raise ValueError(f"--warmup {self.warmup}: expected fewer than --steps {self.steps}")
+
+
+@dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
+class GeneratorTrainingConfig:
+    """Everything that `pipelines/train_generator.py` can be told; the field names are its options.
+
+    data, out, codec, posterior, dtype, size, resize, limit, classes, max_bad and the like: as in `QuantizeConfig`.
+    codec: `kl:WHERE`, or `train`; a DiTPipeline holds no other kind. flip: train on mirrored images too. dit: the
+    network and its training; each of its fields is an option of its own. batch_encode: images encoded at once.
+    checkpoint_every: steps. workers: of the training, each with gpus_per_worker (-1 for one where there are GPUs) and
+    cpus_per_worker, which also sets the torch threads. Neither changes which latents, noise and times a step sees; they
+    change the order of sums, and so the last bits.
+    """
+
+    name: str
+    data: str = ""
+    out: str = ""
+    codec: str = "kl:stabilityai/sd-vae-ft-mse"
+    posterior: Literal["mean", "sample"] = "mean"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    size: int = pydantic.Field(default=256, ge=1)
+    resize: Literal["crop", "squash"] = "crop"
+    flip: bool = False
+    limit: int | None = pydantic.Field(default=None, ge=1)
+    classes: int | None = pydantic.Field(default=None, ge=1)
+    image_column: str | None = None
+    label_column: str | None = None
+    seed: int = pydantic.Field(default=0, ge=0)
+    max_bad: str = "1%"
+    max_pixels: int = pydantic.Field(default=178_956_970, ge=1)
+    batch_encode: int = pydantic.Field(default=32, ge=1)
+    decode_threads: int = pydantic.Field(default=0, ge=0)
+    checkpoint_every: int = pydantic.Field(default=1000, ge=1)
+    workers: int = pydantic.Field(default=1, ge=1)
+    gpus_per_worker: float = -1
+    cpus_per_worker: int = pydantic.Field(default=1, ge=1)
+    runner: Literal["ray", "local"] = "ray"
+    dashboard: bool = True
+    dit: DitConfig = pydantic.Field(default_factory=DitConfig)
+    autoencoder: AutoencoderConfig | None = None
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise ValueError("--data: give a URI, or a --preset that has one")
+        if self.codec.partition(":")[0] not in ("kl", "train"):
+            raise ValueError(f"--codec {self.codec}: a DiTPipeline holds an AutoencoderKL: give kl:WHERE, or train")
+        if self.codec == "train" and self.autoencoder is None:
+            raise ValueError("--codec train: needs an `autoencoder` section (see the digits preset)")
+        if self.dit.batch % self.workers:
+            raise ValueError(f"--batch {self.dit.batch}: expected a multiple of --workers {self.workers}")
+        if self.gpus_per_worker not in (-1, 0, 1):
+            raise ValueError(f"--gpus-per-worker {self.gpus_per_worker:g}: expected 0 or 1")
+
+    def encoding(self) -> QuantizeConfig:
+        """The same source, codec and resources as a quantization sees them, so that both do these parts alike."""
+        shared = (
+            *("name", "data", "out", "codec", "posterior", "dtype", "size", "resize", "limit", "classes", "seed"),
+            *("image_column", "label_column", "max_bad", "max_pixels", "decode_threads", "runner", "dashboard"),
+            "autoencoder",
+        )
+        return QuantizeConfig(
+            **{name: getattr(self, name) for name in shared},
+            batch=self.batch_encode,
+            gpus_per_actor=self.gpus_per_worker,
+            cpus_per_actor=self.cpus_per_worker,
+            evaluate=False,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-able values."""
+        plain: dict[str, Any] = pydantic.TypeAdapter(GeneratorTrainingConfig).dump_python(self, mode="json")
+        return plain
+
+
+def generator_presets() -> dict[str, str]:
+    """Name → YAML text of every preset of a generator's training."""
+    folder = resources.files("raycond") / "presets" / "generators"
+    entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    return {e.name.removesuffix(".yaml"): e.read_text() for e in entries if e.name.endswith(".yaml")}
+
+
+def load_generator_config(
+    options: Mapping[str, Any], *, preset: str | None = None, config: str | None = None
+) -> GeneratorTrainingConfig:
+    """Merge preset < YAML file < options (field name → value; those of `DitConfig` too). Raises UserError naming a
+    wrong field."""
+    section = {name: name for name in field_names(DitConfig)}
+    merged = merge_layers(layers(options, generator_presets(), preset, config), "dit", section)
+    check_fields(merged, GeneratorTrainingConfig)
+    merged.setdefault("name", run_name(str(merged.get("data", ""))))
+    merged.setdefault("out", files.join("runs", f"{merged['name']}-dit"))
+    for key in ("data", "out"):
+        if merged.get(key):
+            merged[key] = place(str(merged[key]))
+    if merged.get("codec"):
+        merged["codec"] = spec_place(str(merged["codec"]))
+    return validated(GeneratorTrainingConfig, merged, "dit", section)
