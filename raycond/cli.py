@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 from raycond import __version__
 from raycond.errors import RaycondError, UserError
 from raycond.generator_cli import generator_options, train_generator
+from raycond.labels_cli import attach, attach_options, collage_options, collages, store_labels, store_options
+from raycond.projector_cli import fit_projector, projector_options
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,10 +28,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser("raycond", description=sys.modules["raycond"].__doc__)
     parser.add_argument("--version", action="version", version=f"raycond {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
-    generator_options(commands.add_parser("train-generator", help="train a small latent DiT on an image set"))
     quantize_options(commands.add_parser("quantize", help="condense an image set (DDOQ, D4M)"))
+    generator_options(commands.add_parser("train-generator", help="train a small latent DiT on an image set"))
+    projector_options(
+        commands.add_parser("fit-projector", help="fit a label projector (HeLlO: CLIP, a small delta)")
+    )
     grid_options(commands.add_parser("evaluate", help="train students on condensed sets and baselines, and compare"))
     export_options(commands.add_parser("export", help="write a set for another tool"))
+    attach_options(commands.add_parser("attach", help="put a fitted projector into a condensed set"))
+    store_options(commands.add_parser("store-labels", help="store soft labels of a condensed set's views"))
+    collage_options(commands.add_parser("collages", help="write a set of collages of real patches (RDED)"))
     for name, text in (("inspect", "say what a condensed set is"), ("verify", "check every digest and count of a set")):
         commands.add_parser(name, help=text).add_argument("path", metavar="PATH", help="folder of a condensed set")
     options = vars(parser.parse_args(argv))
@@ -139,7 +147,7 @@ def grid_options(parser: argparse.ArgumentParser) -> None:
     option("--protocol", metavar="NAME", help="a preset or a .yaml file (default quick)")
     option("--set", dest="changes", nargs="+", metavar="FIELD=VALUE", help="settings of the protocol to change")
     option("--seeds", type=int, nargs="+", metavar="N", help="default 0 1 2")
-    option("--labeler", metavar="KIND[:WHERE]", help="hard, teacher:WHERE or once:WHERE (default hard)")
+    option("--labeler", metavar="KIND[:WHERE]", help="hard, once, teacher, projector, stored (default hard)")
     option("--weights", nargs="+", metavar="MODE", help="uniform sqrt density (default: uniform and the set's own)")
     option("--baselines", nargs="+", metavar="NAME", help="beside random, medoid: herding k-center el2n full; or none")
     option("--scores", action="store_true", help="DD-Ranking's scores, and the trainings that they need")
@@ -226,7 +234,11 @@ def _verify(options: dict[str, Any]) -> int:
 _COMMANDS = {
     "quantize": _quantize,
     "train-generator": train_generator,
+    "fit-projector": fit_projector,
     "evaluate": _evaluate,
+    "attach": attach,
+    "store-labels": store_labels,
+    "collages": collages,
     "export": _export,
     "inspect": _inspect,
     "verify": _verify,

@@ -363,7 +363,11 @@ def spec_place(spec: str) -> str:
 
 
 def _labeler_place(spec: str) -> str:
-    """`teacher:NAME@FILE,…` with a FILE that workers in other folders can open."""
+    """`teacher:NAME@FILE,…`, `projector:DIR,…` or `stored:DIR` that workers in other folders can open."""
+    kind, _, folder = spec.partition(":")
+    if kind in ("projector", "stored"):
+        folder, *options = folder.split(",", 1)
+        return ",".join([f"{kind}:{files.absolute(folder)}", *options])
     head, at, rest = spec.partition("@")
     where, comma, more = rest.partition(",")
     return f"{head}@{files.absolute(where)}{comma}{more}" if at else spec

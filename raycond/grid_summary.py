@@ -109,6 +109,7 @@ def _sizes(opened: OpenedSet) -> list[Size]:
         Size("weights", stored["weights"], "float32"),
         Size("labels", stored["labels"], "hard, int64, zstd"),
         Size("label generator", stored["label_generator"], "bytes in the set; a teacher is not part of it"),
+        Size("label generator base", stored.get("label_generator_base", 0), "CLIP, where the set carries it"),
     ]
 
 

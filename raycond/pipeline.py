@@ -208,11 +208,10 @@ def _write_set(config: QuantizeConfig, run: QuantizeRun, codec: CodecFacts, made
         stage="set", about=about, classes=run.source.classes.to_dict(), made_of=sorted(made_of.items())
     )
     found = records.find(run.layout.set_record, expected)
-    if found is not None and records.whole(manifest, found["manifest"]):
-        content = read_manifest(output).content
-        if records.all_whole(output, content["files"]):
-            run.manifest, run.computed["write"] = content, 0
-            return
+    content = _unharmed(output, about, found["manifest"]) if found is not None else None
+    if content is not None:
+        run.manifest, run.computed["write"] = content, 0
+        return
 
     def load(ipc: int, label: int) -> ClassPart:
         stored = store.read(run.layout.codebook(ipc, label))
@@ -224,6 +223,17 @@ def _write_set(config: QuantizeConfig, run: QuantizeRun, codec: CodecFacts, made
     writer = SetWriter(output, run.source.classes, config.ipc, config.weights, config.image_format, load)
     run.manifest, run.computed["write"] = writer.write(about), 1
     records.finish(run.layout.set_record, expected, None, manifest=records.measured(manifest))
+
+
+def _unharmed(output: str, about: dict[str, Any], written: dict[str, Any]) -> dict[str, Any] | None:
+    """The manifest of a set that is as it was written, or has had a projector attached since; else None."""
+    try:
+        content = read_manifest(output).content
+    except UserError:
+        return None
+    attached = "label_generator" in content and all(content.get(k) == v for k, v in about.items())
+    same = attached or records.whole(files.join(output, "manifest.json"), written)
+    return content if same and records.all_whole(output, content["files"]) else None
 
 
 def _sweep(folder: str) -> None:

@@ -117,14 +117,16 @@ class Resumable:
         """Mean over the steps of the latest entry of the curve; NaN before the first."""
         return self.curve[-1][1] if self.curve else math.nan
 
-    def parts(self, rows: Tensor) -> Iterator[tuple[Tensor, torch.Generator]]:
-        """The parts of this worker's share, each with the generator, on the device, of its draws in this step."""
+    @property
+    def part_count(self) -> int:
+        """Parts of this worker's share of a batch."""
         parts = math.gcd(self.settings.batch, PARTS)
-        if parts % self.world:
-            parts = self.world
-        share = parts // self.world
-        for k, part in enumerate(rows.view(share, -1)):
-            number = self.rank * share + k
+        return parts // self.world if parts % self.world == 0 else 1
+
+    def parts(self, share: Tensor) -> Iterator[tuple[Tensor, torch.Generator]]:
+        """Of what this worker has of a batch, each with the generator, on the device, of its draws in this step."""
+        for k, part in enumerate(share.chunk(self.part_count)):
+            number = self.rank * self.part_count + k
             yield part, torch.Generator(self.device).manual_seed(seed_of(self.seed, "step", self.step, number))
 
     def _advance(self) -> Tensor:

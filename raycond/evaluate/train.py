@@ -17,8 +17,10 @@ from raycond.evaluate.labelled import LabelledImages, class_mean_one
 from raycond.evaluate.losses import Targets, weighted_loss
 from raycond.evaluate.optimisers import Optimiser
 from raycond.evaluate.protocol import Protocol
+from raycond.evaluate.relabel import StoredViews
 from raycond.evaluate.table import Check
 from raycond.evaluate.views import Normaliser, augmented, mixed
+from raycond.labels.stored import StoredLabels
 
 if TYPE_CHECKING:
     from raycond.labels.labelers import Labeler
@@ -124,6 +126,7 @@ class _Training:
         self.images, self.labels = train.images.to(device), train.labels.to(device)
         self.weights = _weights(train, protocol).to(device)
         self.fixed = self._fixed_labels() if self.labeler and self.labeler.mode == "fixed" else None
+        self.stored = self._stored_views(train.classes)
         self.generator = torch.Generator(device).manual_seed(seed)
 
     def _per_epoch(self) -> float:
@@ -155,6 +158,9 @@ class _Training:
                 total, since = torch.zeros_like(total), 0
 
     def _batch(self, index: Tensor) -> tuple[Tensor, Targets]:
+        if self.stored is not None:
+            views, targets = self.stored.batch(index)
+            return self.normaliser(views), targets
         p, generator = self.protocol, self.generator
         views = augmented(self.images[index].float() / 255, p, generator)
         pair = mixed(views, p, generator)
@@ -176,6 +182,12 @@ class _Training:
             partner=None if pair is None else pair.partner,
             own=1.0 if pair is None else pair.own,
         )
+
+    def _stored_views(self, classes: int) -> StoredViews | None:
+        stored = None if self.labeler is None else self.labeler.logits
+        if not isinstance(stored, StoredLabels):
+            return None
+        return StoredViews(self.images, self.labels, self.weights, classes, self.protocol, stored)
 
     def _fixed_labels(self) -> Tensor:
         assert self.labeler is not None

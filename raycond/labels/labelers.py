@@ -12,7 +12,7 @@ from torch import Tensor
 from raycond import files
 from raycond.data.classes import Classes
 from raycond.errors import UserError
-from raycond.labels import describe, open_teacher
+from raycond.labels import describe, open_teacher, projected, shelf
 
 Mode = Literal["hard", "fixed", "online"]
 Identity = tuple[str, str]  # short name, digest
@@ -62,11 +62,20 @@ KINDS: dict[str, Kind] = {
     "hard": Kind("hard", "", "the label that each image is stored with"),
     "once": Kind("fixed", "TEACHER", "one soft label for each image, from the image as it is", _teacher, _open_teacher),
     "teacher": Kind("online", "TEACHER", "a soft label for every augmented, mixed view", _teacher, _open_teacher),
+    "projector": Kind(
+        "online",
+        projected.FORM,
+        "a soft label for every view, from CLIP and a fitted delta (HeLlO)",
+        projected.identity,
+        projected.open_logits,
+    ),
+    "stored": Kind("online", "DIR", "labels stored for the views of a set's images", shelf.identity, shelf.open_stored),
 }
 
 
 def open_labeler(spec: str, *, classes: Classes, device: str | torch.device) -> Labeler:
-    """The labeler of `hard`, `once:TEACHER` or `teacher:TEACHER`; `labels.open_teacher` has the form of TEACHER.
+    """The labeler of `hard`, `once:TEACHER`, `teacher:TEACHER`, `projector:DIR` or `stored:DIR`; `labels.open_teacher`
+    has the form of TEACHER.
 
     Raises UserError, listing the kinds, for an unknown one, and for a teacher that cannot be opened.
     """
@@ -90,7 +99,7 @@ def _identity(head: str, name: str = "", digest: str = "") -> Identity:
 def _parse(spec: str) -> tuple[str, Kind, str]:
     head, _, where = spec.partition(":")
     if head not in KINDS:
-        known = "\n".join(f"  {_form(name):16} {kind.help}" for name, kind in KINDS.items())
+        known = "\n".join(f"  {_form(name):26} {kind.help}" for name, kind in KINDS.items())
         raise UserError(f"labeler {spec!r}: unknown kind {head!r}; known kinds:\n{known}")
     if bool(KINDS[head].form) != bool(where):
         raise UserError(f"labeler {spec!r}: expected {_form(head)}")

@@ -29,6 +29,6 @@ def describe(path: str) -> str:
         mean = sum(cell["distortion"]) / len(classes)
         lines.append(f"ipc{ipc:<8} {cell['images']:,} images for {cell['source_images']:,}, mean distortion {mean:.5g}")
     for what, size in content["storage_bytes"].items():
-        lines.append(f"{what.replace('_', ' '):<15} {size:>14,} bytes")
+        lines.append(f"{what.replace('_', ' '):<20} {size:>14,} bytes")
     lines.append(f"files       {len(manifest.files)}, {sum(f['bytes'] for f in manifest.files.values()):,} bytes")
     return "\n".join(lines)

@@ -25,7 +25,8 @@ def verify(path: str) -> list[str]:
     """Everything that is wrong with the set at `path`; an empty list means that it is whole.
 
     Checked: digest and size of every file, no unlisted data file, rows, class order and names, weights that follow from
-    the counts, counts that add up to the source images, images that decode to the stated size, latents beside images.
+    the counts, counts that add up to the source images, images that decode to the stated size, latents beside images,
+    classes, digest and bytes of a projector.
     """
     path = files.absolute(path)
     try:
@@ -51,6 +52,10 @@ def _problems(path: str, manifest: Manifest) -> Iterator[str]:
             yield f"ipc{ipc}: the manifest lists no data or no latents"
         elif not damaged & {*manifest.data_files(ipc), *manifest.latent_files(ipc)}:
             yield from _cell(path, manifest, ipc)
+    if "label_generator" in manifest.content:
+        from raycond.sets.labels import projector_problems  # a set without one needs none of its networks
+
+        yield from projector_problems(path, manifest)
 
 
 def _present(path: str, folder: str) -> set[str]:

@@ -140,7 +140,7 @@ class SetWriter:
 
     def _sweep(self) -> None:
         """Remove what an older set left behind in our folders: readers glob them."""
-        for folder in ("data", "latents"):
+        for folder in ("data", "latents", "labels"):
             if files.exists(files.join(self.folder, folder)):
                 self._sweep_folder(folder)
 

@@ -1,0 +1,290 @@
+"""The configuration of a projector's fit: filled from a preset, a YAML file and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any, Literal
+
+import pydantic
+from pydantic.dataclasses import dataclass
+
+from raycond import files
+from raycond.config import (
+    QuantizeConfig,
+    _labeler_place,
+    check_fields,
+    field_names,
+    layers,
+    merge_layers,
+    place,
+    run_name,
+    validated,
+)
+
+TRAIN = "train"
+_FORBID = pydantic.ConfigDict(extra="forbid")
+Precision = Literal["auto", "float32", "bfloat16"]
+Schedule = Literal["cosine", "constant"]
+Scale = tuple[float, float] | None
+
+
+def _check_scale(scale: Scale, option: str) -> None:
+    if scale is not None and not 0 < scale[0] <= scale[1] <= 1:
+        raise ValueError(f"{option}: expected two shares, 0 < least ≤ most ≤ 1, not {scale[0]:g} {scale[1]:g}")
+
+
+@dataclass(frozen=True, config=_FORBID)
+class ClipTrainingConfig:
+    """A small CLIP of open_clip's classes, trained from scratch on class names, for images that no public CLIP knows or
+    where none can be had. No paper sets these values.
+
+    tower: ModifiedResNet (`resnet`, as RN50) or VisionTransformer. image_size: that images are resized to. width,
+    layers: of the image tower; a resnet has four stages of `layers`. patch, head_width: of a vit. embed: of both
+    towers' output. text_*: of the text tower; context: tokens. epochs, batch and the rest: as in `FitConfig`.
+    """
+
+    tower: Literal["resnet", "vit"] = "resnet"
+    image_size: int = pydantic.Field(default=64, ge=8)
+    width: int = pydantic.Field(default=32, ge=4)
+    layers: int = pydantic.Field(default=1, ge=1)
+    patch: int = pydantic.Field(default=8, ge=1)
+    head_width: int = pydantic.Field(default=32, ge=4)
+    embed: int = pydantic.Field(default=128, ge=4)
+    text_width: int = pydantic.Field(default=64, ge=4)
+    text_layers: int = pydantic.Field(default=2, ge=1)
+    text_heads: int = pydantic.Field(default=2, ge=1)
+    context: int = pydantic.Field(default=24, ge=6)
+    epochs: float = pydantic.Field(default=10, gt=0)
+    batch: int = pydantic.Field(default=128, ge=1)
+    lr: float = pydantic.Field(default=1e-3, gt=0)
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    weight_decay: float = pydantic.Field(default=0.05, ge=0)
+    schedule: Schedule = "cosine"
+    warmup: int = pydantic.Field(default=0, ge=0)
+    clip: float = pydantic.Field(default=1.0, ge=0)
+    precision: Precision = "auto"
+    log_every: int = pydantic.Field(default=50, ge=1)
+    scale: Scale = (0.5, 1.0)
+    shift: float = pydantic.Field(default=0.0, ge=0, lt=1)
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        _check_scale(self.scale, "clip_training, scale")
+        if self.tower == "resnet" and self.image_size % 32:
+            raise ValueError(f"clip_training, image_size: a resnet needs a multiple of 32, not {self.image_size}")
+        if self.tower == "vit" and self.image_size % self.patch:
+            raise ValueError(f"clip_training, image_size: expected a multiple of patch {self.patch}")
+        if self.tower == "vit" and self.width % self.head_width:
+            raise ValueError(f"clip_training, width: expected a multiple of head_width {self.head_width}")
+        if self.text_width % self.text_heads:
+            raise ValueError(f"clip_training, text_width: expected a multiple of text_heads {self.text_heads}")
+
+
+@dataclass(frozen=True, config=_FORBID)
+class TeacherConfig:
+    """A classifier's training whose checkpoints after the epochs `keep` are the weak teachers.
+
+    network: as a student's name. The defaults are a grid to start from, not the paper's: it took nine checkpoints of a
+    ResNet-18 at stages that it does not name.
+    """
+
+    network: str = "resnet18"
+    keep: tuple[float, ...] = (2, 4, 6, 8, 11, 15, 20, 25, 30)
+    batch: int = pydantic.Field(default=256, ge=1)
+    lr: float = pydantic.Field(default=0.1, gt=0)
+    optimizer: Literal["adamw", "sgd"] = "sgd"
+    weight_decay: float = pydantic.Field(default=1e-4, ge=0)
+    schedule: Schedule = "cosine"
+    warmup: int = pydantic.Field(default=0, ge=0)
+    smoothing: float = pydantic.Field(default=0.0, ge=0, lt=1)
+    clip: float = pydantic.Field(default=0.0, ge=0)
+    precision: Precision = "auto"
+    log_every: int = pydantic.Field(default=50, ge=1)
+    scale: Scale = (0.25, 1.0)
+    shift: float = pydantic.Field(default=0.0, ge=0, lt=1)
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        _check_scale(self.scale, "teacher, scale")
+        if not self.keep or len(set(self.keep)) < len(self.keep) or min(self.keep) <= 0:
+            raise ValueError("--keep: expected different epochs above 0")
+
+
+@dataclass(frozen=True, config=_FORBID)
+class FitConfig:
+    """The fit of a projector: MSE to the teachers' logits + ce · cross-entropy to the labels (HeLlO, arXiv 2408.08201).
+
+    ce: the paper's λ (`--lambda`). combine: `mean` of the norm-rescaled logits of all teachers, or one of them drawn
+    for each part of a batch (`sample`). epochs: over the source, at most. batch: images per step, over all workers. lr:
+    AdamW's, on the delta alone, reached after `warmup` steps. scale, shift, flip: the views, drawn for teachers and
+    projector alike; mix: views mixed as a student's may be. checks: how often in the whole fit the held-out images are
+    looked at; the fit ends after `patience` checks without a better one (0: never), and the best delta is kept. clip:
+    of the gradient's norm (`--clip-norm`); 0 for none. precision: auto is bfloat16 on GPUs. The paper gives none of
+    these values.
+    """
+
+    epochs: float = pydantic.Field(default=10, gt=0)
+    batch: int = pydantic.Field(default=256, ge=1)
+    lr: float = pydantic.Field(default=5e-4, gt=0)
+    ce: float = pydantic.Field(default=0.1, ge=0)
+    combine: Literal["mean", "sample"] = "mean"
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    weight_decay: float = pydantic.Field(default=0.0, ge=0)
+    schedule: Schedule = "cosine"
+    warmup: int = pydantic.Field(default=0, ge=0)
+    clip: float = pydantic.Field(default=1.0, ge=0)
+    precision: Precision = "auto"
+    log_every: int = pydantic.Field(default=50, ge=1)
+    checks: int = pydantic.Field(default=20, ge=1)
+    patience: int = pydantic.Field(default=5, ge=0)
+    scale: Scale = (0.5, 1.0)
+    shift: float = pydantic.Field(default=0.0, ge=0, lt=1)
+    flip: bool = False
+    mix: Literal["none", "cutmix", "mixup"] = "none"
+    mix_beta: float = pydantic.Field(default=1.0, gt=0)
+
+    def __post_init__(self) -> None:
+        _check_scale(self.scale, "--scale")
+
+
+@dataclass(frozen=True, config=_FORBID)
+class ProjectorConfig:
+    """Everything that `pipelines/fit_projector.py` can be told; the field names are its options.
+
+    data, out, size, resize, limit, classes, max_bad and the like: as in `QuantizeConfig`; size: pixels at which images
+    are decoded (once, into `out`), and views made; channels: 1 for grey images. clip: a model of open_clip
+    (`RN50:openai`), a local folder of one, or `train` for a small one of `clip_training`. teachers: what `teacher:`
+    labelers take; `train` for the checkpoints of `teacher`'s training, `none` for the labels alone. conv_rank,
+    head_rank, layout, head: of the projector (`raycond.labels.projector`); templates: a name of
+    `labels.prompts.TEMPLATES`, or texts with {} for the class. dtype: of the delta that is written. holdout: images of
+    each class, at most a fifth of it, that nothing learns from. ipc: images per class in the table of bytes. fit: its
+    fields are options of their own. workers: of every training, each with gpus_per_worker (-1 for one where there are
+    GPUs) and cpus_per_worker, which also sets the torch threads.
+    """
+
+    name: str
+    data: str = ""
+    out: str = ""
+    clip: str = "RN50:openai"
+    teachers: tuple[str, ...] = (TRAIN,)
+    conv_rank: int = pydantic.Field(default=8, ge=0)
+    head_rank: int | None = pydantic.Field(default=None, ge=0)
+    layout: Literal["3x3", "peft"] = "3x3"
+    head: Literal["text", "full", "scratch"] = "text"
+    templates: tuple[str, ...] = ("photo",)
+    dtype: Literal["float32", "float16", "int8"] = "float16"
+    size: int = pydantic.Field(default=224, ge=1)
+    resize: Literal["crop", "squash"] = "crop"
+    channels: Literal[1, 3] = 3
+    limit: int | None = pydantic.Field(default=None, ge=1)
+    classes: int | None = pydantic.Field(default=None, ge=1)
+    holdout: int = pydantic.Field(default=10, ge=1)
+    ipc: int = pydantic.Field(default=50, ge=1)
+    image_column: str | None = None
+    label_column: str | None = None
+    seed: int = pydantic.Field(default=0, ge=0)
+    max_bad: str = "1%"
+    max_pixels: int = pydantic.Field(default=178_956_970, ge=1)
+    decode_threads: int = pydantic.Field(default=0, ge=0)
+    checkpoint_every: int = pydantic.Field(default=1000, ge=1)
+    workers: int = pydantic.Field(default=1, ge=1)
+    gpus_per_worker: float = -1
+    cpus_per_worker: int = pydantic.Field(default=1, ge=1)
+    runner: Literal["ray", "local"] = "ray"
+    dashboard: bool = True
+    fit: FitConfig = pydantic.Field(default_factory=FitConfig)
+    teacher: TeacherConfig = pydantic.Field(default_factory=TeacherConfig)
+    clip_training: ClipTrainingConfig | None = None
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise ValueError("--data: give a URI, or a --preset that has one")
+        if self.clip == TRAIN and self.clip_training is None:
+            raise ValueError("--clip train: needs a `clip_training` section (see the digits preset)")
+        if not self.teachers:
+            raise ValueError("--teachers: give at least one, or none")
+        if len(self.teachers) > 1 and {TRAIN, "none"} & set(self.teachers):
+            raise ValueError("--teachers: train and none stand alone")
+        if self.gpus_per_worker not in (-1, 0, 1):
+            raise ValueError(f"--gpus-per-worker {self.gpus_per_worker:g}: expected 0 or 1")
+        for what, batch in self.batches.items():
+            if batch % self.workers:
+                raise ValueError(f"{what} {batch}: expected a multiple of --workers {self.workers}")
+
+    @property
+    def batches(self) -> dict[str, int]:
+        """Of the trainings that will be, by the name of the setting."""
+        found = {"--batch": self.fit.batch}
+        if self.teachers == (TRAIN,):
+            found["teacher, batch"] = self.teacher.batch
+        if self.clip == TRAIN and self.clip_training is not None:
+            found["clip_training, batch"] = self.clip_training.batch
+        return found
+
+    def encoding(self) -> QuantizeConfig:
+        """The same source and resources as a quantization sees them, so that both do these parts alike."""
+        shared = (
+            *("name", "data", "out", "size", "resize", "limit", "classes", "seed", "image_column", "label_column"),
+            *("max_bad", "max_pixels", "decode_threads", "runner", "dashboard"),
+        )
+        return QuantizeConfig(
+            **{name: getattr(self, name) for name in shared},
+            codec="pixels",
+            gpus_per_actor=self.gpus_per_worker,
+            cpus_per_actor=self.cpus_per_worker,
+            evaluate=False,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-able values."""
+        plain: dict[str, Any] = pydantic.TypeAdapter(ProjectorConfig).dump_python(self, mode="json")
+        return plain
+
+
+SECTIONS = ("fit", "teacher", "clip_training")
+# field of a section → the option that it is; `--clip` names the model
+FIT_OPTIONS = {name: {"ce": "lambda", "clip": "clip_norm"}.get(name, name) for name in field_names(FitConfig)}
+TEACHER_OPTIONS = {"network": "teacher_network", "keep": "keep", "batch": "teacher_batch", "lr": "teacher_lr"}
+
+
+def projector_presets() -> dict[str, str]:
+    """Name → YAML text of every preset of a projector's fit."""
+    folder = resources.files("raycond") / "presets" / "projectors"
+    entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    return {e.name.removesuffix(".yaml"): e.read_text() for e in entries if e.name.endswith(".yaml")}
+
+
+def load_projector_config(
+    options: Mapping[str, Any], *, preset: str | None = None, config: str | None = None
+) -> ProjectorConfig:
+    """Merge preset < YAML file < options (field name → value; those of `FIT_OPTIONS` and `TEACHER_OPTIONS` too). Raises
+    UserError naming a wrong field."""
+    found = [_teacher_apart(layer) for layer in layers(options, projector_presets(), preset, config)]
+    merged = merge_layers(found, "fit", FIT_OPTIONS)
+    for section in SECTIONS[1:]:
+        if any(layer.get(section) for layer in found):
+            merged[section] = merge_layers(found, section, {})[section]
+    check_fields(merged, ProjectorConfig)
+    merged.setdefault("name", run_name(str(merged.get("data", ""))))
+    merged.setdefault("out", files.join("runs", f"{merged['name']}-projector"))
+    for key in ("data", "out"):
+        if merged.get(key):
+            merged[key] = place(str(merged[key]))
+    if merged.get("clip"):
+        merged["clip"] = _clip_place(str(merged["clip"]))
+    if merged.get("teachers"):
+        merged["teachers"] = [_labeler_place(str(spec)) for spec in merged["teachers"]]
+    return validated(ProjectorConfig, merged, "fit", FIT_OPTIONS)
+
+
+def _teacher_apart(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the teacher's training in its section."""
+    own = {field: layer[option] for field, option in TEACHER_OPTIONS.items() if option in layer}
+    rest = {key: value for key, value in layer.items() if key not in TEACHER_OPTIONS.values()}
+    return {**rest, "teacher": {**(layer.get("teacher") or {}), **own}} if own else rest
+
+
+def _clip_place(spec: str) -> str:
+    """A local folder as every worker can open it; names of open_clip stay as they are."""
+    return spec if spec == TRAIN or not files.exists(spec) else files.absolute(spec)

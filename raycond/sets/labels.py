@@ -1,0 +1,99 @@
+"""The projector that a condensed set carries: labels that weigh a megabyte, in place of stored ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from raycond import files
+from raycond.data.classes import require_same
+from raycond.errors import UserError
+from raycond.labels.delta import ABOUT, CLIP, DELTA, StoredProjector, read_projector
+from raycond.labels.projected import IN_SET
+from raycond.sets.card import card
+from raycond.sets.manifest import NAME, Manifest, read_manifest
+
+GENERATOR = "label_generator"
+BASE = "label_generator_base"
+
+
+def attach_projector(set_dir: str, projector_dir: str) -> dict[str, Any]:
+    """Copy a projector into the set's labels/projector and note it in manifest and card; returns the manifest.
+
+    storage_bytes gets `label_generator`, the delta with its JSON, and `label_generator_base`, a CLIP that is stored
+    inside the projector's folder and so goes with it; a public one is only named. An earlier projector is replaced.
+    The manifest is written last. Raises ClassMismatch for other classes and UserError for either folder.
+    """
+    folder, source = files.absolute(set_dir), files.absolute(projector_dir)
+    manifest, stored = read_manifest(folder), read_projector(source)
+    require_same(stored.classes, manifest.classes, str(stored), f"the set {folder}")
+    stored.delta()  # neither a damaged delta nor a carried CLIP that is another is ever copied
+    if stored.spec == CLIP:
+        stored.clip()
+    copied = {name: files.read_bytes(files.join(source, name)) for name in _names(source, stored)}
+    listed = {name: entry for name, entry in manifest.files.items() if not name.startswith(f"{IN_SET}/")}
+    for name in set(manifest.files) - set(listed):
+        files.delete(files.join(folder, name))
+    for name, data in copied.items():
+        listed[f"{IN_SET}/{name}"] = _put(folder, f"{IN_SET}/{name}", data)
+    own = len(copied[DELTA]) + len(copied[ABOUT])
+    base = sum(map(len, copied.values())) - own
+    content = {
+        **manifest.content,
+        "labels": "hard, projector",
+        GENERATOR: _about(stored),
+        "storage_bytes": {**manifest.content["storage_bytes"], GENERATOR: own, BASE: base},
+    }
+    listed["README.md"] = _put(folder, "README.md", card(content).encode())
+    content["files"] = dict(sorted(listed.items()))
+    files.write_json(files.join(folder, NAME), content)
+    return content
+
+
+def projector_problems(path: str, manifest: Manifest) -> Iterator[str]:
+    """What is wrong with the projector that the manifest says the set at `path` carries; nothing if it has none.
+
+    For `verify`, which has looked at the files' digests.
+    """
+    noted = manifest.content.get(GENERATOR)
+    if noted is None:
+        return
+    try:
+        stored = read_projector(files.join(path, IN_SET))
+        require_same(stored.classes, manifest.classes, IN_SET, "the manifest")
+    except UserError as error:
+        yield str(error)
+        return
+    if _about(stored) != noted:
+        yield f"{IN_SET}/{ABOUT}: is of another projector than the manifest's {noted.get('name')}"
+    listed = {n.removeprefix(f"{IN_SET}/"): f["bytes"] for n, f in manifest.files.items() if n.startswith(IN_SET)}
+    if missing := [name for name in (DELTA, ABOUT) if name not in listed]:
+        yield f"{IN_SET}/{missing[0]}: the manifest lists no such file"
+        return
+    storage = manifest.content["storage_bytes"]
+    if storage.get(GENERATOR) != (own := listed[DELTA] + listed[ABOUT]):
+        yield f"manifest.json: {GENERATOR} {storage.get(GENERATOR)} bytes, the files have {own}"
+    if storage.get(BASE) != (base := sum(listed.values()) - own):
+        yield f"manifest.json: {BASE} {storage.get(BASE)} bytes, the files have {base}"
+
+
+def _names(source: str, stored: StoredProjector) -> list[str]:
+    inside = files.join(source, CLIP)
+    carried = files.listdir(inside) if stored.spec == CLIP and files.exists(inside) else []
+    return [DELTA, *(f"{CLIP}/{entry.name}" for entry in carried if not entry.is_dir), ABOUT]
+
+
+def _about(stored: StoredProjector) -> dict[str, Any]:
+    return {
+        "kind": "projector",
+        "name": stored.name,
+        "digest": stored.digest,
+        "dtype": stored.dtype,
+        "parameters": stored.parameters,
+        "base": {"name": stored.clip_name, "digest": stored.clip_digest, "carried": stored.spec == CLIP},
+    }
+
+
+def _put(folder: str, name: str, data: bytes) -> dict[str, Any]:
+    files.write_bytes(files.join(folder, name), data)
+    return {"sha256": files.sha256(data), "bytes": len(data)}
