@@ -22,9 +22,10 @@ from raycond import files
 from raycond.data.images import load_many
 from raycond.data.sources import Source, open_source
 from raycond.errors import BadImage
-from raycond.generate.images import decode_image
+from raycond.generate.images import decode_image, resized, to_uint8
 from raycond.latents.codec import Codec, open_codec
 from raycond.quantize.study import w2
+from raycond.runtime.layout import Layout
 from raycond.sets.manifest import read_manifest
 from raycond.sets.reader import CondensedSet, open_set
 
@@ -43,10 +44,13 @@ def real(codec: Codec, source: Source, label: int, options: dict[str, Any]) -> T
     return encode(codec, np.stack([image for _, image, _ in found if not isinstance(image, BadImage)]))
 
 
-def measure(points: Tensor, opened: CondensedSet, label: int, codec: Codec) -> list[float]:
+def measure(points: Tensor, opened: CondensedSet, label: int, codec: Codec, options: dict[str, Any]) -> list[float]:
+    """W2 of centroids and of images, each with uniform and Voronoi mass; distance of an image to its centroid."""
     rows = (opened.labels == label).nonzero().flatten()
     centroids = opened.latents()[rows].flatten(1)
-    images = encode(codec, np.stack([decode_image(opened.images[int(i)], codec.channels) for i in rows]))
+    pictures = np.stack([decode_image(opened.images[int(i)], codec.channels) for i in rows])
+    tensors = resized(torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255, options["size"])
+    images = encode(codec, to_uint8(tensors))
     uniform, mass = torch.ones(len(rows)), opened.counts[rows]
     own = float((images - centroids).square().sum(1).mean().sqrt())
     return [*(w2(points, p, m) for p in (centroids, images) for m in (uniform, mass)), own]
@@ -65,14 +69,15 @@ def main() -> None:
         manifest = read_manifest(f"{run}/set")
         opened = open_set(f"{run}/set", args.ipc)
         codec = open_codec(config["codec"], dtype="float32")
-        source = open_source(config["data"], index_dir=f"{run}/work/index", limit=config["limit"])
+        columns = {name: config[name] for name in ("limit", "image_column", "label_column")}
+        source = open_source(config["data"], index_dir=Layout(run, config["work"]).index, **columns)
         options = {name: config[name] for name in OPTIONS}
         found = []
         for label in range(min(args.classes, len(manifest.classes))):
             key = (config["data"], codec.digest, label)
             if key not in kept:
                 kept[key] = real(codec, source, label, options)
-            found.append(measure(kept[key], opened, label, codec))
+            found.append(measure(kept[key], opened, label, codec, options))
         rows.append([run.rstrip("/").rpartition("/")[2], *(f"{v:.3f}" for v in np.mean(found, axis=0))])
     head = ["run", "centroids, uniform", "centroids, Voronoi", "images, uniform", "images, Voronoi", "own"]
     print_table(head, rows)

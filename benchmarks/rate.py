@@ -31,6 +31,12 @@ def distances(path: str) -> tuple[dict[int, float], int]:
     return found, math.prod(open_set(path, manifest.ipcs[0]).latents().shape[1:])
 
 
+def shown(values: list[float]) -> str:
+    if len(values) < 2:
+        return f"{values[0]:.1f}" if values else ""
+    return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
+
+
 def slope(found: dict[int, float]) -> float:
     """Of log W2 over log K."""
     return float(np.polyfit(np.log(list(found)), np.log(list(found.values())), 1)[0])
@@ -55,7 +61,7 @@ def draw(found: dict[int, float], size: int, accuracy: dict[str, dict[int, list[
     counts = np.array(list(found))
     first = next(iter(found.values()))
     left.loglog(counts, list(found.values()), "o-", color=LOOKS["ddoq"], label=f"measured, slope {slope(found):.3f}")
-    left.loglog(counts, first * counts ** (-1 / size), "--", color="0.4", label=f"K^(-1/d), d = {size:,}")
+    left.loglog(counts, first * (counts / counts[0]) ** (-1 / size), "--", color="0.4", label=f"K^(-1/d), d = {size:,}")
     left.set(xlabel="images per class (K)", ylabel="W2 to the latents", title="distance")
     for method, by_ipc in accuracy.items():
         errors = [100 - np.mean(v) for v in by_ipc.values()]
@@ -76,15 +82,15 @@ def main() -> None:
     found, size = distances(f"{args.run}/set")
     results = Path(args.run) / "results.csv"
     accuracy = accuracies(read(str(results))) if results.exists() else {}
-    first = next(iter(found.values()))
+    least, first = next(iter(found.items()))
     methods = list(accuracy)
     rows = []
     for ipc, distance in found.items():
         cells = [accuracy[m].get(ipc, []) for m in methods]
-        shown = [f"{np.mean(v):.1f} ± {np.std(v, ddof=1):.1f}" if len(v) > 1 else "" for v in cells]
-        bound = f"{first * ipc ** (-1 / size):.3f}"
-        rows.append([str(ipc), f"{distance:.3f}", bound, f"{distance / first:.3f}", *shown])
-    print_table(["K", "W2", f"K^(-1/{size:,})", "of K = 1", *methods], rows)
+        told = [shown(v) for v in cells]
+        bound = f"{first * (ipc / least) ** (-1 / size):.3f}"
+        rows.append([str(ipc), f"{distance:.3f}", bound, f"{distance / first:.3f}", *told])
+    print_table(["K", "W2", f"K^(-1/{size:,})", f"of K = {least}", *methods], rows)
     rate = slope(found)
     print(f"slope {rate:.3f}: as a rate, of {-1 / rate:.1f} dimensions; the latents have {size:,}")
     if args.figure:

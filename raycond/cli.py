@@ -30,9 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     quantize_options(commands.add_parser("quantize", help="condense an image set (DDOQ, D4M)"))
     generator_options(commands.add_parser("train-generator", help="train a small latent DiT on an image set"))
-    projector_options(
-        commands.add_parser("fit-projector", help="fit a label projector (HeLlO: CLIP, a small delta)")
-    )
+    projector_options(commands.add_parser("fit-projector", help="fit a label projector (HeLlO: CLIP, a small delta)"))
     grid_options(commands.add_parser("evaluate", help="train students on condensed sets and baselines, and compare"))
     export_options(commands.add_parser("export", help="write a set for another tool"))
     attach_options(commands.add_parser("attach", help="put a fitted projector into a condensed set"))

@@ -18,6 +18,11 @@ from raycond.errors import UserError
 T = TypeVar("T")
 METHODS: tuple[Any, ...] = ("random", "medoid", "d4m", "ddoq", "full")
 DIFFUSION = ("sd", "dit")  # generators that lie in a folder or on the hub
+USED_BY = {  # of the options of diffusion generators, those that are not of all; of none is the batch
+    **dict.fromkeys(("strength", "prompt", "negative_prompt"), ("sd",)),
+    **dict.fromkeys(("noise", "class_map"), ("dit",)),
+    "batch": ("sd", "dit", "vae", "medoid"),
+}
 CODEC = "kl:stabilityai/sd-vae-ft-mse"
 FORMAT = 2  # of the files a run leaves behind; a change makes older work stale
 
@@ -75,8 +80,8 @@ class QuantizeConfig:
 
     data, val: sources (`raycond.data.sources`). out: run folder, local or object storage; on a cluster every node must
     reach it. work: what resuming needs, by default in `out`; runs that differ in what follows the codebooks may share
-    it, and then quantize once. codec: `KIND[:WHERE]`, by default that of a diffusion generator. posterior: the VAE's
-    mean, or one seeded sample per image. dtype: of the codec and of a diffusion generator.
+    it, one after the other, and then quantize once. codec: `KIND[:WHERE]`, by default that of a diffusion generator.
+    posterior: the VAE's mean, or one seeded sample per image. dtype: of the codec and of a diffusion generator.
     size: pixels per side. ipc: images per class. limit: images per class taken from the source. classes: how many of
     the first classes. generator: vae, medoid, `sd:WHERE` or `dit:WHERE` (`raycond.generate`); diffusion: options of the
     last two, each an option of its own. output_size: side of the condensed images, and of all that students see, if
@@ -145,6 +150,9 @@ class QuantizeConfig:
             raise ValueError("--codec train: needs an `autoencoder` section (see the digits preset)")
         if self.generator not in ("vae", "medoid") and not self.diffuses:
             raise ValueError(f"--generator: expected vae, medoid, sd:WHERE or dit:WHERE, not {self.generator!r}")
+        kind = self.generator.partition(":")[0]
+        if unused := [name for name in changed(self.diffusion) if kind not in USED_BY.get(name, DIFFUSION)]:
+            raise ValueError(f"--{unused[0].replace('_', '-')}: does nothing with --generator {kind}")
 
     @property
     def diffuses(self) -> bool:
@@ -263,6 +271,8 @@ def load_config(options: Mapping[str, Any], *, preset: str | None = None, config
             merged[key] = place(str(merged[key]))
     if merged.get("generator"):
         merged["generator"] = spec_place(str(merged["generator"]))
+    if str(merged["diffusion"].get("class_map") or "").endswith(".json"):
+        merged["diffusion"]["class_map"] = files.absolute(merged["diffusion"]["class_map"])
     merged["codec"] = _codec(merged.get("codec"), str(merged.get("generator", "")))
     return validated(QuantizeConfig, merged, "diffusion", section)
 
@@ -290,6 +300,8 @@ def merge_layers(found: Sequence[Mapping[str, Any]], section: str, options: Mapp
     merged: dict[str, Any] = {}
     for layer in found:
         own = {field: layer[option] for field, option in options.items() if option in layer}
+        if not isinstance(layer.get(section) or {}, Mapping):
+            raise UserError(f"--{section}: expected `field: value` lines, not {layer[section]!r}")
         rest = {key: value for key, value in layer.items() if key not in options.values()}
         merged |= {**rest, section: {**merged.get(section, {}), **(layer.get(section) or {}), **own}}
     return merged
@@ -301,6 +313,12 @@ def check_fields(merged: Mapping[str, Any], kind: Any) -> None:
     for key in merged:
         if key not in known:
             raise UserError(f"configuration: unknown field {key!r}; known: {', '.join(sorted(known))}")
+
+
+def changed(options: GeneratorOptions) -> list[str]:
+    """Names of the options that are not at their defaults."""
+    defaults = GeneratorOptions()
+    return [name for name in field_names(GeneratorOptions) if getattr(options, name) != getattr(defaults, name)]
 
 
 def field_names(kind: Any) -> tuple[str, ...]:

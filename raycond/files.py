@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import fsspec
@@ -155,6 +156,13 @@ def delete(uri: str) -> None:
     fs, path = _remote(uri)
     if fs.exists(path):
         fs.rm_file(path)
+
+
+def sweep(folder: str) -> None:
+    """Remove what killed writes have left in a local folder that is made to be given away."""
+    if is_local(folder):
+        for path in Path(folder).rglob(".*.part"):
+            path.unlink()
 
 
 def read_json(uri: str) -> Any:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from raycond import __version__, files
@@ -14,7 +13,7 @@ from raycond.data.classes import require_same
 from raycond.data.names import read_class_list
 from raycond.data.quarantine import Limit
 from raycond.data.sources import Source, open_source
-from raycond.errors import UserError
+from raycond.errors import RaycondError, UserError, named
 from raycond.generate.network import build_dit
 from raycond.generate.trained import ABOUT, INDEX, save_generator
 from raycond.generate.training import finished
@@ -27,7 +26,7 @@ from raycond.runtime.generator_job import TrainingJob
 from raycond.runtime.generator_layout import GeneratorLayout
 from raycond.runtime.latents import Encoded, EncodeSpec, encode_classes
 from raycond.runtime.stages import class_fingerprints
-from raycond.runtime.training import TrainingRunner, open_runner
+from raycond.runtime.training import TrainingRunner, on_demand
 
 FORMAT = 1  # of raycond.json
 
@@ -47,23 +46,26 @@ class GeneratorRun(Timed):
     machine: dict[str, Any] = field(default_factory=dict)
 
 
-def prepare(config: GeneratorTrainingConfig) -> tuple[GeneratorLayout, Source, Codec | None]:
+def prepare(
+    config: GeneratorTrainingConfig, index_dir: str | None = None
+) -> tuple[GeneratorLayout, Source, Codec | None]:
     """Open and check all that can be checked before heavy work; the codec is None if it is to be trained.
 
-    Raises UserError, ClassMismatch.
+    index_dir: where sources that need an index find or make it; by default in the run's `work`. Raises UserError,
+    ClassMismatch.
     """
     layout = GeneratorLayout(config.out)
-    with _named("--max-bad"):
+    with named("--max-bad"):
         Limit.parse(config.max_bad)
     if config.runner == "ray" and config.out.startswith("memory://"):
         raise UserError(f"--out {config.out}: is of one process; use --runner local, or a place that workers can reach")
     codec = None if config.codec == "train" else _codec(config.codec)
     latent = codec.latent_shape(config.size) if codec else _trained_shape(config)
-    with _named("--data"):
+    with named("--data"):
         source = open_source(
             config.data,
             split="train",
-            index_dir=layout.index,
+            index_dir=index_dir or layout.index,
             limit=config.limit,
             max_classes=config.classes,
             image_column=config.image_column,
@@ -108,15 +110,6 @@ def _trained_shape(config: GeneratorTrainingConfig) -> tuple[int, int, int]:
     return config.autoencoder.latent_channels, config.size // factor, config.size // factor
 
 
-@contextmanager
-def _named(option: str) -> Iterator[None]:
-    """Errors about a value begin with the option that it came from."""
-    try:
-        yield
-    except UserError as error:
-        raise type(error)(f"{option}: {error}") from error
-
-
 def train_generator(config: GeneratorTrainingConfig) -> GeneratorRun:
     """Source → codec → latents → training → the DiTPipeline folder `config.out`, each only where missing or stale.
 
@@ -133,7 +126,7 @@ def train_generator(config: GeneratorTrainingConfig) -> GeneratorRun:
     else:
         where = config.codec
     spec = EncodeSpec(config, source, where, codec.digest, codec.channels, layout)
-    with _runner(config, run) as runner:
+    with on_demand(config, run) as runner:
         with run.timed("encode"):
             encoded = encode_classes(runner, spec, fingerprints)
         run.images, run.encoded = encoded.images, encoded.computed
@@ -142,30 +135,10 @@ def train_generator(config: GeneratorTrainingConfig) -> GeneratorRun:
     return run
 
 
-@contextmanager
-def _runner(config: GeneratorTrainingConfig, run: GeneratorRun) -> Iterator[Callable[[], TrainingRunner]]:
-    """Gives the one runner of the run, started when it is first asked for: a rerun that finds all done needs none."""
-    opened: list[TrainingRunner] = []
-
-    def get() -> TrainingRunner:
-        if not opened:
-            with run.timed("start"):
-                opened.append(open_runner(config))
-            run.machine = opened[0].describe()
-        return opened[0]
-
-    try:
-        yield get
-    finally:
-        for runner in opened:
-            runner.close()
-
-
 def _quarantine(config: GeneratorTrainingConfig, run: GeneratorRun, encoded: Encoded) -> None:
     run.bad = len(encoded.bad)
-    if not encoded.bad:
-        return
-    quarantine.write(run.layout.quarantine, encoded.bad)
+    if encoded.bad or files.exists(run.layout.quarantine):  # an older one would tell of images that are good now
+        quarantine.write(run.layout.quarantine, encoded.bad)
     limit = Limit.parse(config.max_bad)
     if limit.exceeded(run.bad, run.bad + encoded.images):
         shown = "\n".join(f"  {b.uri}: {b.reason}" for b in sorted(encoded.bad)[:5])
@@ -205,9 +178,11 @@ def _train(
     with run.timed("train"):
         runner().train(job)
         weights, curve = finished(job.state())
+        if curve[-1][0] != config.dit.steps:
+            raise RaycondError(f"the training ended after {curve[-1][0]} of {config.dit.steps} steps; run it again")
     run.trained, run.loss = True, curve[-1][1]
     with run.timed("write"):
-        _sweep(config.out)
+        files.sweep(config.out)
         names = save_generator(
             config.out,
             config=config.dit,
@@ -219,13 +194,6 @@ def _train(
         )
         listed = {name: records.measured(files.join(config.out, name)) for name in names}
         records.finish(run.layout.record, expected, None, loss=run.loss, files=listed)
-
-
-def _sweep(folder: str) -> None:
-    """Remove what a killed run left half written: the folder is made to be given away."""
-    if files.is_local(folder):
-        for path in Path(folder).rglob(".*.part"):
-            path.unlink()
 
 
 def _machine(config: GeneratorTrainingConfig, runner: TrainingRunner) -> dict[str, Any]:
@@ -276,11 +244,13 @@ def summary(run: GeneratorRun) -> str:
 
 def plan(config: GeneratorTrainingConfig) -> str:
     """What a run would do, having opened and checked everything (`--dry-run`). Raises UserError."""
-    _, source, codec = prepare(config)
+    with tempfile.TemporaryDirectory(prefix="raycond-") as folder:
+        # an index that is there is worth using; a new one would stay in the folder
+        _, source, codec = prepare(config, None if files.exists(GeneratorLayout(config.out).index) else folder)
+        counts = [len(source.refs(label)) for label in range(len(source.classes))]
     latent = codec.latent_shape(config.size) if codec else _trained_shape(config)
     model = build_dit(config.dit, latent=latent, classes=len(source.classes), seed=0)
     count = sum(p.numel() for p in model.parameters()) / 1e6
-    counts = [len(source.refs(label)) for label in range(len(source.classes))]
     least, most = min(counts), max(counts)
     d = config.dit
     return "\n".join(

@@ -6,6 +6,9 @@ import argparse
 import json
 from typing import Any
 
+from raycond.errors import UserError
+from raycond.progress import Progress
+
 
 def attach_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="folder of a condensed set")
@@ -47,10 +50,13 @@ def collage_options(parser: argparse.ArgumentParser) -> None:
 
 
 def attach(options: dict[str, Any]) -> int:
-    from raycond.sets.labels import attach_projector
+    from raycond.sets.labels import attach_projector, bytes_table
 
     manifest = attach_projector(options["path"], options["projector"])
     print(json.dumps({name: manifest[name] for name in ("label_generator", "storage_bytes")}, indent=2))
+    base = manifest["label_generator"]["base"]
+    elsewhere = "" if base["carried"] or ":" in base["name"] else ",clip=FOLDER"
+    print(f"\n{bytes_table(manifest)}use       --labeler projector:{options['path']}{elsewhere}")
     return 0
 
 
@@ -61,6 +67,7 @@ def store_labels(options: dict[str, Any]) -> int:
 
     found = recipe(options.pop("protocol")).override(**parse_settings(options.pop("changes", ())))
     kept = {name: options.pop(name) for name in ("top_k", "rest") if name in options}
+    _require_device(options)
     store_set_labels(
         options.pop("out"),
         options.pop("path"),
@@ -75,11 +82,13 @@ def store_labels(options: dict[str, Any]) -> int:
 
 def collages(options: dict[str, Any]) -> int:
     from raycond import files
+    from raycond.data import quarantine
     from raycond.data.sources import open_source
     from raycond.evaluate.collages import CollageOptions, Collages, write_collages
     from raycond.evaluate.images import ImageOptions
     from raycond.labels.image_update import UpdateOptions
 
+    _require_device(options)
     out = files.absolute(options["out"])
     source = open_source(options["data"], index_dir=files.join(f"{out}-work", "index"))
     choice = CollageOptions(**{name: options[name] for name in ("pool", "crops", "factor") if name in options})
@@ -96,6 +105,25 @@ def collages(options: dict[str, Any]) -> int:
     )
     size = ImageOptions(options["size"], "crop", options.get("channels", 3), 178_956_970)
     name = options.get("name", out.rpartition("/")[2])
-    manifest = write_collages(out, made, size, ipcs=ipcs, name=name)
+    with Progress("collages", len(ipcs) * len(source.classes), "classes") as progress:
+        manifest, bad = write_collages(out, made, size, ipcs=ipcs, name=name, report=lambda *_: progress.step())
     print(f"set       {out}: {sum(cell['images'] for cell in manifest['cells'].values())} images")
+    if bad:
+        listed = files.join(f"{out}-work", "quarantine.parquet")
+        quarantine.write(listed, bad)
+        print(f"left out  {len(bad)} images that cannot be read, listed in {listed}")
     return 0
+
+
+def _require_device(options: dict[str, Any]) -> None:
+    import torch
+
+    name = options.get("device", "cpu")
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        kind = ""
+    if kind not in ("cpu", "cuda"):
+        raise UserError(f"--device {name}: expected cpu or cuda")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"--device {name}: torch {torch.__version__} finds no usable GPU on this machine")

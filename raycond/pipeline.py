@@ -6,7 +6,6 @@ import os
 import tempfile
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from raycond import __version__, files
@@ -167,7 +166,8 @@ def _stages(config: QuantizeConfig, run: QuantizeRun, runner: Runner) -> None:
     spec = WorkerSpec(config, run.source, codec.where, codec.digest, codec.channels, run.layout, run.diffusion)
     with run.timed("condense"):
         outcome = condense_classes(runner, spec, fingerprints, Limit.parse(config.max_bad))
-    run.codebooks, run.retried, run.generator = outcome.facts, dict(sorted(outcome.retried.items())), spec.generator
+    run.codebooks, run.retried = outcome.facts, dict(sorted(outcome.retried.items()))
+    run.generator, run.medoids, run.decoded = spec.generator, spec.medoids, spec.decoded
     run.computed["condense"] = outcome.computed
     run.failures += [text for _, text in sorted(outcome.errors.items())]
     _quarantine(config, run, outcome.bad, run.images(config.ipc[0]))
@@ -219,7 +219,7 @@ def _write_set(config: QuantizeConfig, run: QuantizeRun, codec: CodecFacts, made
             label, unpack(run.layout.images(run.generator, ipc, label)), stored.codebook, stored.medoid_ids
         )
 
-    _sweep(output)
+    files.sweep(output)
     writer = SetWriter(output, run.source.classes, config.ipc, config.weights, config.image_format, load)
     run.manifest, run.computed["write"] = writer.write(about), 1
     records.finish(run.layout.set_record, expected, None, manifest=records.measured(manifest))
@@ -234,13 +234,6 @@ def _unharmed(output: str, about: dict[str, Any], written: dict[str, Any]) -> di
     attached = "label_generator" in content and all(content.get(k) == v for k, v in about.items())
     same = attached or records.whole(files.join(output, "manifest.json"), written)
     return content if same and records.all_whole(output, content["files"]) else None
-
-
-def _sweep(folder: str) -> None:
-    """Remove what a killed run left half written in the set: it is made to be given away."""
-    if files.is_local(folder):
-        for path in Path(folder).rglob(".*.part"):
-            path.unlink()
 
 
 def _about(config: QuantizeConfig, run: QuantizeRun, codec: CodecFacts) -> dict[str, Any]:
@@ -298,6 +291,7 @@ def _evaluate(
         val_digest=source_digest(class_fingerprints(run.val, "list val")),
         made_of=made_of,
         generator=run.generator,
+        medoids=run.medoids,
     )
     val = evaluation.decode()
     _quarantine(config, run, {*val.bad, *run.val.bad}, val.images)

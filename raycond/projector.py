@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from raycond import __version__, files, networks
@@ -17,9 +16,9 @@ from raycond.labels.clip import describe_clip, save_clip
 from raycond.labels.clip_training import ClipTraining, model_config, tokens, weights
 from raycond.labels.delta import ABOUT, read_projector, save_projector
 from raycond.labels.fitting import Check, Fitted, finished
-from raycond.labels.projector import ProjectorOptions
+from raycond.labels.projector import ProjectorOptions, check_clip
 from raycond.labels.prompts import TEMPLATES, class_texts
-from raycond.labels.weak_teachers import checkpoint, identities, spec_of
+from raycond.labels.weak_teachers import checkpoint, identities, kept_steps, spec_of
 from raycond.progress import Timed
 from raycond.projector_config import TRAIN, ProjectorConfig
 from raycond.resumable import seeded
@@ -105,7 +104,7 @@ def prepare(config: ProjectorConfig) -> tuple[ProjectorLayout, Source]:
             tokens(texts, model_config(config.clip_training))
     if config.clip != TRAIN:
         with named("--clip"):
-            describe_clip(config.clip)
+            check_clip(config.clip, config.layout if config.conv_rank else None, texts=config.head != "scratch")
     if config.teachers == (TRAIN,):
         with named("--teacher-network"), seeded(0):
             networks.build(
@@ -144,6 +143,8 @@ def fit_projector(config: ProjectorConfig) -> ProjectorRun:
         run.images, run.decoded = decoded.images, decoded.computed
         _quarantine(config, run, decoded)
         learnt = Learnt(pixel_files(decoded), config.holdout, config.seed)
+        if config.teachers == (TRAIN,):
+            kept_steps(config.teacher, learnt.count)  # before a CLIP is trained
         clip = _clip(config, run, runner, learnt, decoded.digest)
         run.clip = describe_clip(clip)
         run.teachers = _teachers(config, run, runner, learnt, decoded.digest)
@@ -284,7 +285,7 @@ def _fit(
 def _write(
     config: ProjectorConfig, run: ProjectorRun, job: FitJob, fitted: Fitted, about: dict[str, Any], expected: str
 ) -> dict[str, Any]:
-    _sweep(config.out)
+    files.sweep(config.out)
     projector = job.projector("cpu")
     projector.load_delta(fitted.delta)
     told = {
@@ -304,13 +305,6 @@ def _write(
         parameters=projector.count,
         base_bytes=4 * sum(t.numel() for t in (*tower.parameters(), *tower.buffers())),
     )
-
-
-def _sweep(folder: str) -> None:
-    """Remove what a killed run left half written: the folder is made to be given away."""
-    if files.is_local(folder):
-        for path in Path(folder).rglob(".*.part"):
-            path.unlink()
 
 
 def _about(

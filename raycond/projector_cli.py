@@ -60,6 +60,7 @@ def _fit_options(option: Any) -> None:
     option("--lr", type=float, metavar="X", help="of the delta (default 5e-4)")
     option("--lambda", type=float, metavar="X", help="weight of the labels' cross-entropy (default 0.1)")
     option("--combine", choices=["mean", "sample"], help="teachers: mean of rescaled logits (default), or one drawn")
+    option("--targets", choices=["logits", "probabilities"], help="of the teachers, that are matched (default logits)")
     option("--optimizer", choices=["adamw", "sgd"])
     option("--weight-decay", type=float, metavar="X")
     option("--schedule", choices=["cosine", "constant"], help="of the learning rate (default cosine)")
@@ -71,7 +72,7 @@ def _fit_options(option: Any) -> None:
     option("--patience", type=int, metavar="N", help="checks without a better one that end it, 0: never (default 5)")
     option("--scale", type=float, nargs=2, metavar="X", help="random crops: least and most share of the area")
     option("--shift", type=float, metavar="X", help="random moves, share of a side")
-    option("--flip", action="store_true", help="mirror half of the views")
+    option("--flip", action=argparse.BooleanOptionalAction, help="mirror half of the views")
     option("--mix", choices=["none", "cutmix", "mixup"], help="views mixed as a student's may be (default none)")
     option("--mix-beta", type=float, metavar="X", help="of the Beta distribution of the mix (default 1)")
 

@@ -109,15 +109,18 @@ class TeacherConfig:
         _check_scale(self.scale, "teacher, scale")
         if not self.keep or len(set(self.keep)) < len(self.keep) or min(self.keep) <= 0:
             raise ValueError("--keep: expected different epochs above 0")
+        if any(round(epoch, 2) != epoch for epoch in self.keep):
+            raise ValueError("--keep: expected epochs of at most two decimal places, which name the files")
 
 
 @dataclass(frozen=True, config=_FORBID)
 class FitConfig:
-    """The fit of a projector: MSE to the teachers' logits + ce · cross-entropy to the labels (HeLlO, arXiv 2408.08201).
+    """The fit of a projector: MSE to the teachers + ce · cross-entropy to the labels (HeLlO, arXiv 2408.08201).
 
     ce: the paper's λ (`--lambda`). combine: `mean` of the norm-rescaled logits of all teachers, or one of them drawn
-    for each part of a batch (`sample`). epochs: over the source, at most. batch: images per step, over all workers. lr:
-    AdamW's, on the delta alone, reached after `warmup` steps. scale, shift, flip: the views, drawn for teachers and
+    for each part of a batch (`sample`). targets: what the MSE is of; of probabilities the mean is a plain one. epochs:
+    over the source, at most. batch: images per step, over all workers. lr: AdamW's, on the delta alone, reached after
+    `warmup` steps. scale, shift, flip: the views, drawn for teachers and
     projector alike; mix: views mixed as a student's may be. checks: how often in the whole fit the held-out images are
     looked at; the fit ends after `patience` checks without a better one (0: never), and the best delta is kept. clip:
     of the gradient's norm (`--clip-norm`); 0 for none. precision: auto is bfloat16 on GPUs. The paper gives none of
@@ -129,6 +132,7 @@ class FitConfig:
     lr: float = pydantic.Field(default=5e-4, gt=0)
     ce: float = pydantic.Field(default=0.1, ge=0)
     combine: Literal["mean", "sample"] = "mean"
+    targets: Literal["logits", "probabilities"] = "logits"
     optimizer: Literal["adamw", "sgd"] = "adamw"
     weight_decay: float = pydantic.Field(default=0.0, ge=0)
     schedule: Schedule = "cosine"
@@ -202,6 +206,8 @@ class ProjectorConfig:
             raise ValueError("--data: give a URI, or a --preset that has one")
         if self.clip == TRAIN and self.clip_training is None:
             raise ValueError("--clip train: needs a `clip_training` section (see the digits preset)")
+        if self.head == "text" and self.conv_rank == self.head_rank == 0:
+            raise ValueError("--conv-rank 0 --head-rank 0: leave nothing to fit; give a rank, or --head full")
         if not self.teachers:
             raise ValueError("--teachers: give at least one, or none")
         if len(self.teachers) > 1 and {TRAIN, "none"} & set(self.teachers):

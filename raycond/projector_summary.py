@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from raycond import files
 from raycond.labels import storage
-from raycond.labels.delta import ABOUT, DELTA
+from raycond.labels.delta import ABOUT, DELTA, read_projector
 from raycond.projector import ProjectorRun, options_of, prepare
 from raycond.projector_config import TRAIN, ProjectorConfig
 
@@ -14,9 +14,11 @@ def bytes_table(config: ProjectorConfig, run: ProjectorRun) -> str:
     classes = len(run.source.classes)
     images = config.ipc * classes
     stored = sum(files.entry(files.join(config.out, name)).size for name in (DELTA, ABOUT))
-    shipped = storage.Projector(run.parameters, config.dtype, stored, f"{run.clip[0]}, image tower", run.base_bytes)
-    top_k = [k for k in (10,) if k < classes]
-    amounts = storage.table(images, classes, top_k=top_k, projector=shipped)
+    shipped = storage.Projector(
+        *(run.parameters, config.dtype, stored, f"{run.clip[0]}, image tower", run.base_bytes),
+        base_note=storage.base_note(read_projector(config.out).spec),
+    )
+    amounts = storage.table(images, classes, top_k=storage.few_classes(classes), projector=shipped)
     return storage.markdown(amounts, paper=storage.paper_ratio(run.parameters, images, classes))
 
 
@@ -37,7 +39,10 @@ def summary(config: ProjectorConfig, run: ProjectorRun) -> str:
         lines.append(f"left out   {run.bad} images that cannot be read")
     if not run.trained:
         lines.append("           nothing to do: it was fitted already")
-    lines += [f"seconds    {run.times}", "", bytes_table(config, run), f"use        --labeler projector:{out}"]
+    use = f"--labeler projector:{out}"
+    if read_projector(out).spec is None:  # a folder of this machine, which the projector does not name
+        use += f",clip={config.clip}"
+    lines += [f"seconds    {run.times}", "", bytes_table(config, run), f"use        {use}"]
     return "\n".join(lines)
 
 
@@ -57,7 +62,7 @@ def plan(config: ProjectorConfig) -> str:
     spread = f"{min(counts)} to {max(counts)} a class"
     return "\n".join(
         [
-            f"source    {config.data}: {len(counts)} classes, {sum(counts)} images, {spread}",
+            f"source    {config.data.rstrip(':')}: {len(counts)} classes, {sum(counts)} images, {spread}",
             f"decode    {config.size} px, {config.resize}, {storage.readable(weight)} in {config.out}",
             f"clip      {clip}",
             f"teachers  {teachers}",

@@ -39,7 +39,7 @@ class QuantizeRun(Timed):
     """What a run made. failures: one text for each thing that was asked for and not made.
 
     codec: None until it is trained. diffusion: what the generator is, if it is a diffusion model; retried: reason →
-    images that it had to make again. generator: the kind of images of the set. codebooks: (label, IPC) → facts.
+    images that it had to make again. generator, medoids, decoded: kinds of images. codebooks: (label, IPC) → facts.
     computed: units of each stage worked on now.
     """
 
@@ -49,6 +49,8 @@ class QuantizeRun(Timed):
     codec: CodecFacts | None = None
     diffusion: Description | None = None
     generator: str = ""
+    medoids: str = ""
+    decoded: str = ""
     retried: dict[str, int] = field(default_factory=dict)
     manifest: dict[str, Any] = field(default_factory=dict)
     codebooks: dict[tuple[int, int], Facts] = field(default_factory=dict)
@@ -130,8 +132,8 @@ def _gallery(config: QuantizeConfig, run: QuantizeRun, ipc: int) -> dict[str, li
     for label, class_id in enumerate(run.source.classes.ids[:GALLERY_CLASSES]):
         book = store.read(run.layout.codebook(ipc, label)).codebook
         images = unpack(run.layout.images(run.generator, ipc, label))
-        nearest = _beside(run, "medoid", ipc, label, len(images))
-        decoded = _beside(run, "vae", ipc, label, len(images))
+        nearest = _beside(run, run.medoids, ipc, label, len(images))
+        decoded = _beside(run, run.decoded, ipc, label, len(images))
         weights, counts = book.weights(config.weights).tolist(), book.counts.tolist()
         gallery[class_id] = [Picture(*row) for row in zip(images, weights, counts, nearest, decoded, strict=True)]
     return gallery
@@ -139,7 +141,7 @@ def _gallery(config: QuantizeConfig, run: QuantizeRun, ipc: int) -> dict[str, li
 
 def _beside(run: QuantizeRun, kind: str, ipc: int, label: int, count: int) -> list[bytes | None]:
     """Pictures of another kind, where a run of this generator makes them."""
-    if kind == run.generator or (kind == "vae" and not run.diffusion):
+    if kind == run.generator or (kind == run.decoded and not run.diffusion):
         return [None] * count
     return [*unpack(run.layout.images(kind, ipc, label))]
 

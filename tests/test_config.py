@@ -58,6 +58,18 @@ def test_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (remote.data, remote.out, remote.codec) == ("s3://a/b", "memory://c", "kl:owner/name")
 
 
+def test_a_diffusion_generator_brings_its_codec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dit").mkdir()
+    made = load_config({"data": "x", "generator": "dit:dit", "noise": 0.3, "class_map": "map.json"}, preset="digits")
+    assert (made.generator, made.codec) == (f"dit:{tmp_path}/dit", f"kl:{tmp_path}/dit")
+    assert (made.diffusion.noise, made.diffusion.class_map) == (0.3, f"{tmp_path}/map.json")
+    assert load_config(made.to_dict()) == made
+    assert load_config({"data": "x", "generator": "sd:a/b@c"}, preset="imagenet").codec == "kl:a/b@c//vae"
+    assert load_config({"data": "x", "generator": "sd:a/b", "codec": "kl:other"}).codec == "kl:other"
+    assert load_config({"data": "x"}).codec == "kl:stabilityai/sd-vae-ft-mse"
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -71,6 +83,12 @@ def test_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ({"students": []}, "--students: expected at least one"),
         ({"methods": ["zz"]}, "--methods: .*'random', .* not 'zz'"),
         ({"generator": "gan"}, "--generator: expected vae, medoid, sd:WHERE or dit:WHERE, not 'gan'"),
+        ({"generator": "dit:x", "strength": 0.3}, "--strength: does nothing with --generator dit"),
+        ({"generator": "sd:x", "noise": 0.3}, "--noise: does nothing with --generator sd"),
+        ({"steps": 20}, "--steps: does nothing with --generator vae"),
+        ({"generator": "dit:x", "noise": 0}, "--noise: .* not 0"),
+        ({"generator": "dit:x", "generator_batch": 0}, "--generator-batch: .* not 0"),
+        ({"diffusion": "fast"}, "--diffusion: expected `field: value` lines, not 'fast'"),
         ({"seed": -1}, "--seed: .* not -1"),
         ({"dtype": "int8"}, "--dtype: .*float32"),
         ({"gpus_per_actor": 1.5}, "--gpus-per-actor: .* not 1.5"),

@@ -11,6 +11,7 @@ import torch
 from raycond import networks
 from raycond.cli import main
 from raycond.config import load_grid_config
+from raycond.data import quarantine
 from raycond.data.classes import Classes
 from raycond.labels.clip import open_clip_model
 from raycond.labels.delta import save_projector
@@ -55,6 +56,8 @@ def test_stored_labels(made: Path, teacher: str, tmp_path: Path, capsys: pytest.
     assert all(row["labeler"].startswith("stored:") for row in rows)
     assert main([*store[:-2], "--labeler", "hard", *SETTINGS]) == 2
     assert "raycond: " in capsys.readouterr().err
+    assert main([*store, *SETTINGS, "--device", "tpu"]) == 2
+    assert "--device tpu: expected cpu or cuda" in capsys.readouterr().err
 
 
 def test_a_projector_that_a_set_carries(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,7 +65,10 @@ def test_a_projector_that_a_set_carries(tmp_path: Path, capsys: pytest.CaptureFi
     projector = shaken(Projector(open_clip_model(saved(tmp_path / "fit" / "clip"), device="cpu"), classes()))
     save_projector(str(tmp_path / "fit"), projector, "int8", {"name": "toy"})
     assert main(["attach", str(run / "set"), str(tmp_path / "fit")]) == 0
-    assert json.loads(capsys.readouterr().out)["label_generator"]["dtype"] == "int8"
+    told, table_of_bytes = capsys.readouterr().out.split("\n\n", 1)
+    assert json.loads(told)["label_generator"]["dtype"] == "int8"
+    assert "| images |" in table_of_bytes
+    assert f"use       --labeler projector:{run}/set\n" in table_of_bytes
     assert verify(str(run / "set")) == []
     rows = evaluate(run, tmp_path / "grid", f"projector:{run}/set")
     assert [row["labeler"] for row in rows] == ["projector:toy"] * 2
@@ -80,14 +86,20 @@ def classes() -> Classes:
     return Classes(CLASSES, CLASSES)
 
 
-def test_collages(made: Path, teacher: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_collages(teacher: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = data(tmp_path / "data")
     command = ["collages", str(tmp_path / "set"), "--data", str(source), "--teacher", teacher, "--size", "8"]
     assert main([*command, "--ipc", "1", "2", "--pool", "9", "--crops", "2"]) == 0
     assert f"set       {tmp_path}/set: 12 images" in capsys.readouterr().out
     assert verify(str(tmp_path / "set")) == []
     assert read_manifest(str(tmp_path / "set")).content["method"] == "RDED"
-    assert made.is_dir()
+    (source / "train" / CLASSES[0] / f"{CLASSES[0]}_0.png").write_bytes(b"")
+    assert main([*command, "--ipc", "1", "--pool", "30"]) == 0
+    listed = tmp_path / "set-work" / "quarantine.parquet"
+    assert f"left out  1 images that cannot be read, listed in {listed}" in capsys.readouterr().out
+    assert [one.class_id for one in quarantine.read(str(listed))] == [CLASSES[0]]
+    assert main([*command, "--ipc", "0"]) == 2
+    assert "ipc must be at least 1" in capsys.readouterr().err
 
 
 def test_places_of_labelers_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from raycond import __version__, files
 from raycond.data.images import load_many
+from raycond.data.quarantine import BadRecord
 from raycond.data.refs import ImageRef
 from raycond.data.sources import Source
 from raycond.errors import BadImage, RaycondError, UserError
@@ -54,10 +55,11 @@ class CollageOptions:
 
 @dataclass(frozen=True)
 class Made:
-    """images: (IPC, size, size, channels) uint8. ids: of the images whose patches are in each."""
+    """images: (IPC, size, size, channels) uint8. ids: of the images whose patches are in each. bad: images left out."""
 
     images: np.ndarray
     ids: tuple[str, ...]
+    bad: tuple[BadRecord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class Collages:
 
     Images are decoded at factor times their size, so that a patch may show a small part of one without being enlarged;
     RDED crops from the whole picture, here from its central square. clip: for HeLlO's image update, what
-    `open_clip_model` takes: the chosen patches are then reduced with `update` (None: its defaults); "" for none.
+    `open_clip_model` takes: the chosen patches are then reduced with `update` (None: its defaults); "" for none. Raises
+    UserError for an IPC below 1 and for an update of patches that are not reduced.
     """
 
     source: Source
@@ -77,6 +80,12 @@ class Collages:
     device: str = "cpu"
     clip: str = ""
     update: UpdateOptions | None = None
+
+    def __post_init__(self) -> None:
+        if self.ipc < 1:
+            raise UserError(f"collages: ipc must be at least 1, not {self.ipc}")
+        if self.clip and self.choice.factor == 1:
+            raise UserError("collages: one patch fills its image, so that there is nothing to update: take factor 2")
 
     def load(self, classes: int, options: ImageOptions) -> LabelledImages:
         models = self.models()
@@ -103,8 +112,9 @@ class Collages:
         refs = self.source.refs(label)
         order = np.random.default_rng(seed).permutation(len(refs))
         wanted, patch = self.ipc * factor**2, options.size // factor
+        bad: list[BadRecord] = []
         found = _surest(
-            self._images([refs[i] for i in order], options, max(self.choice.pool, wanted)),
+            self._images([refs[i] for i in order], options, max(self.choice.pool, wanted), bad),
             label,
             logits,
             generator,
@@ -116,6 +126,7 @@ class Collages:
         if len(found.ids) < wanted:
             raise RaycondError(
                 f"class {class_id}: {len(found.ids)} usable images, and {self.ipc} collages need {wanted}, one a patch"
+                + (f"; {len(bad)} cannot be read, the first is {bad[0].uri}: {bad[0].reason}" if bad else "")
             )
         best = found.losses.argsort(stable=True)[:wanted]
         patches = found.patches[best]
@@ -125,37 +136,57 @@ class Collages:
         made = collages(patches, side=options.size, factor=factor)
         pixels = (made * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
         ids = [[found.ids[i] for i in best[k :: self.ipc].tolist()] for k in range(self.ipc)]
-        return Made(pixels, tuple(" ".join(some) for some in ids))
+        return Made(pixels, tuple(" ".join(some) for some in ids), tuple(bad))
 
-    def _images(self, refs: Sequence[ImageRef], options: ImageOptions, most: int) -> Iterator[tuple[list[str], Tensor]]:
+    def _images(
+        self, refs: Sequence[ImageRef], options: ImageOptions, most: int, bad: list[BadRecord]
+    ) -> Iterator[tuple[list[str], Tensor]]:
         """Ids and pixels (n, c, side, side) in [0, 1] of the first `most` good images, some at a time."""
-        good = (
-            (ref.id, image)
-            for ref, image, _ in load_many(
-                refs,
-                size=options.size * self.choice.factor,
-                resize=options.resize,  # type: ignore[arg-type]
-                channels=options.channels,  # type: ignore[arg-type]
-                max_pixels=options.max_pixels,
-            )
-            if not isinstance(image, BadImage)  # quarantined when the class was encoded
-        )
-        wanted = itertools.islice(good, most)
+        wanted = itertools.islice(self._good(refs, options, bad), most)
         while some := list(itertools.islice(wanted, CROP_BATCH)):
             pixels = torch.from_numpy(np.stack([image for _, image in some]))
             yield [image_id for image_id, _ in some], pixels.permute(0, 3, 1, 2).float() / 255
 
+    def _good(
+        self, refs: Sequence[ImageRef], options: ImageOptions, bad: list[BadRecord]
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        for ref, image, _ in load_many(
+            refs,
+            size=options.size * self.choice.factor,
+            resize=options.resize,  # type: ignore[arg-type]
+            channels=options.channels,  # type: ignore[arg-type]
+            max_pixels=options.max_pixels,
+        ):
+            if isinstance(image, BadImage):
+                bad.append(BadRecord.of(ref, self.source.classes.ids[ref.label], image.reason))
+            else:
+                yield ref.id, image
+
 
 def write_collages(
-    folder: str, make: Collages, options: ImageOptions, *, ipcs: Sequence[int], name: str, image_format: str = "png"
-) -> dict[str, Any]:
-    """A condensed set of collages, its manifest returned. The count of each is its number of patches, its `source_id`
-    the ids of their images with spaces between; it has no latents. Raises as `of_class` does."""
-    models = make.models()
+    folder: str,
+    make: Collages,
+    options: ImageOptions,
+    *,
+    ipcs: Sequence[int],
+    name: str,
+    image_format: str = "png",
+    report: Callable[[int, int], None] | None = None,
+) -> tuple[dict[str, Any], list[BadRecord]]:
+    """A condensed set of collages; its manifest, and the images that were looked at and left out.
+
+    The count of each collage is its number of patches, its `source_id` the ids of their images with spaces between; it
+    has no latents. report: told of each IPC and class that is made. Raises as `of_class` does.
+    """
+    models, bad = make.models(), set(make.source.bad)
     teacher, patches = describe(make.teacher, make.source.classes), make.choice.factor**2
 
     def load(ipc: int, label: int) -> ClassPart:
         made = dataclasses.replace(make, ipc=ipc).of_class(label, options, *models)
+        bad.update(made.bad)
+        source["quarantined"] = len(bad)
+        if report is not None:
+            report(ipc, label)
         counts = torch.full((ipc,), patches)
         book = Codebook(torch.empty(ipc, 0), counts, 0.0, torch.zeros(ipc, dtype=torch.int64))
         return ClassPart(label, [encode_image(image, image_format) for image in made.images], book, made.ids)
@@ -166,6 +197,11 @@ def write_collages(
         return (kept if label < PREVIEW_CLASSES else load)(ipc, label)  # the writer comes back to those of its preview
 
     labels = range(len(make.source.classes))
+    source: dict[str, Any] = {
+        "uri": make.source.uri.rstrip("/").rsplit("/", 1)[-1],
+        "sha256": files.digest([make.source.fingerprint(label) for label in labels]),
+        "quarantined": len(bad),  # more as classes are made
+    }
     about = {
         "name": name,
         "method": "RDED",
@@ -180,14 +216,11 @@ def write_collages(
             "teacher": {"name": teacher.name, "sha256": teacher.digest},
             **({"update": _about_update(make)} if make.clip else {}),
         },
-        "source": {
-            "uri": make.source.uri.rstrip("/").rsplit("/", 1)[-1],
-            "sha256": files.digest([make.source.fingerprint(label) for label in labels]),
-            "quarantined": len(make.source.bad),
-        },
+        "source": source,
         "raycond": __version__,
     }
-    return SetWriter(files.absolute(folder), make.source.classes, ipcs, "uniform", image_format, part).write(about)
+    writer = SetWriter(files.absolute(folder), make.source.classes, ipcs, "uniform", image_format, part)
+    return writer.write(about), sorted(bad)
 
 
 def _about_update(make: Collages) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from raycond.evaluate.losses import Targets
 from raycond.evaluate.protocol import Protocol
 from raycond.evaluate.seeded import SeededViews, image_ids, settings
 from raycond.labels.stored import Encoding, StoredLabels, write_labels
+from raycond.progress import Progress
 
 if TYPE_CHECKING:
     from raycond.labels.labelers import Labeler
@@ -34,13 +35,15 @@ def store_labels(
     views: int | None = None,
     seed: int = 0,
     encoding: Encoding | None = None,
+    stage: str = "",
 ) -> dict[str, Any]:
     """The labels of `views` seeded views of each image of `train`, as `labeler` (online) gives them, into `folder`.
 
     views: as many as the protocol has epochs for this set (default), so that no student sees one twice; with fewer
     they come again, which is pruning as in LPLD (NeurIPS 2024). seed: of the views; it has nothing to do with the seeds
-    of students. Returns the content of labels.json. Interrupted, it goes on where it was. Raises UserError for a
-    labeler without soft labels of views, and for a protocol whose views cannot be numbered.
+    of students. stage: the name under which progress is shown; "" for none. Returns the content of labels.json.
+    Interrupted, it goes on where it was. Raises UserError for a labeler without soft labels of views, and for a
+    protocol whose views cannot be numbered.
     """
     if labeler.mode != "online" or labeler.logits is None:
         raise UserError(
@@ -50,25 +53,30 @@ def store_labels(
     ids = image_ids(train.images)
     seen = SeededViews(train.images.to(device), ids, protocol, seed)
 
+    views = passes(protocol, len(train)) if views is None else views
+
     @torch.no_grad()
     def label(number: int) -> Tensor:
         parts = seen.by_id.split(LABEL_BATCH)
-        return torch.cat([logits(seen(rows, torch.full_like(rows, number)).images).float() for rows in parts])
+        found = [logits(seen(rows, torch.full_like(rows, number)).images).float() for rows in parts]
+        progress.step(number + 1 - progress.done)  # views that were stored before are not asked for
+        return torch.cat(found)
 
-    return write_labels(
-        folder,
-        ids.sort().values,
-        classes,
-        views=passes(protocol, len(train)) if views is None else views,
-        label=label,
-        encoding=encoding,
-        about={
-            "labeler": {"name": labeler.name, "digest": labeler.digest},
-            "seed": seed,
-            "views": settings(protocol),
-            "shape": list(train.images.shape[1:]),
-        },
-    )
+    with Progress(stage, views, "views", quiet=not stage) as progress:
+        return write_labels(
+            folder,
+            ids.sort().values,
+            classes,
+            views=views,
+            label=label,
+            encoding=encoding,
+            about={
+                "labeler": {"name": labeler.name, "digest": labeler.digest},
+                "seed": seed,
+                "views": settings(protocol),
+                "shape": list(train.images.shape[1:]),
+            },
+        )
 
 
 def passes(protocol: Protocol, count: int) -> int:

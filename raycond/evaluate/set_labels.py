@@ -54,6 +54,7 @@ def store_set_labels(
             views=views,
             seed=seed,
             encoding=encoding,
+            stage=f"ipc{ipc}",
         )
         if report is not None:
             report(ipc, found[ipc])

@@ -86,10 +86,13 @@ def by_strength(folder: PipelineFolder, options: GeneratorOptions) -> Reverse:
     Raises UserError where no step is left.
     """
     scheduler = open_scheduler(folder, options)
-    steps = min(int(options.steps * options.strength), options.steps)
-    if not steps:
+    share = min(options.steps * options.strength, options.steps)
+    # StableDiffusion3Img2ImgPipeline rounds the first step down where the others round the number of steps
+    flow = type(scheduler).__name__ == FLOW
+    start = int(options.steps - share) if flow else options.steps - int(share)
+    if start >= options.steps:
         raise UserError(f"generator: strength {options.strength:g} of {options.steps} steps leaves no step to run")
-    return _reverse(scheduler, options, options.steps - steps, from_noise=False)
+    return _reverse(scheduler, options, start, from_noise=False)
 
 
 def by_noise(folder: PipelineFolder, options: GeneratorOptions) -> Reverse:

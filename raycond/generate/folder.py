@@ -90,7 +90,13 @@ class PipelineFolder:
                 found[entry.name] = {k: v for k, v in settings.items() if not k.startswith("_")}
             elif entry.name.endswith(_SMALL):
                 found[entry.name] = files.sha256(files.read_bytes(entry.uri))
-        return found | {os.path.basename(path): _sha256(path) for path in self._weights(part)}
+        weights = self._weights(part)
+        if not weights and part != "scheduler" and not part.startswith("tokenizer"):
+            raise UserError(
+                f"{self}: its {part} has no weights: expected model files such as diffusion_pytorch_model.safetensors, "
+                "without a variant (fp16, ema) in their names"
+            )
+        return found | {os.path.basename(path): _sha256(path) for path in weights}
 
     def _weights(self, part: str) -> list[str]:
         names = [e.name for e in files.listdir(f"{self.path}/{part}") if _WEIGHTS.fullmatch(e.name)]

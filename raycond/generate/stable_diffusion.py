@@ -198,6 +198,7 @@ def describe(
         part: getattr(options, part)
         for part in ("steps", "scheduler", "strength", "negative_prompt", "mode_guidance", "mode_stop")
     }
+    relevant["zeros"] = bool(folder.index.get("force_zeros_for_empty_prompt", True))
     return Description(folder.name, files.digest([folder.digest(), relevant, guidance(options)]), prompts)
 
 

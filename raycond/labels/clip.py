@@ -114,6 +114,12 @@ def describe_clip(spec: str) -> tuple[str, str]:
     return source.name, source.digest(files.sha256(_bytes(source)))
 
 
+def check_tokenizer(spec: str) -> None:
+    """Raises UserError as `open_clip_model`, and for a tokenizer whose files are missing."""
+    source = _resolve(spec)
+    tokenizer(source.config, source.folder)
+
+
 def architecture(model: str) -> Clip:
     """open_clip's MODEL on the meta device: shapes and counts without weights; it can neither see nor read."""
     source = _Source(model, model, _known(model), {}, "", None)

@@ -28,8 +28,8 @@ HELD_OUT_BATCH = 256
 @dataclass(frozen=True)
 class Check:
     """How a projector does on the held-out images as they are. agreement: same first class as the teachers, percent;
-    kl: mean of KL(teachers ‖ projector), nats; mse: of the logits; accuracy, teachers: how often it and the teachers
-    give the label, percent. Without teachers the labels stand for them."""
+    kl: mean of KL(teachers ‖ projector), nats; mse: of logits or probabilities, as fitted; accuracy, teachers: how
+    often it and the teachers give the label, percent. Without teachers the labels stand for them."""
 
     step: int
     agreement: float
@@ -44,6 +44,7 @@ class ProjectorFit(Resumable):
     gradients. learn, held: rows of `pixels` to learn from and to check on. teachers: None for the labels alone."""
 
     what = "fit"
+    shares_buffers = False  # CLIP's are frozen
 
     def __init__(
         self,
@@ -60,7 +61,9 @@ class ProjectorFit(Resumable):
         world: int = 1,
     ) -> None:
         self.config, self.projector, self.pixels, self.teachers = config, projector, pixels, teachers
-        self.learn, self.held = learn, held[rank::world]
+        self.learn = learn
+        # a worker may have none, and networks need not take an empty batch
+        self.held = [rows for rows in held[rank::world].split(HELD_OUT_BATCH) if len(rows)]
         total = steps_of(config.epochs, len(learn), config.batch)
         projector.train().to(memory_format=torch.channels_last)
         super().__init__(config, projector, total=total, seed=seed, device=device, rank=rank, world=world)
@@ -92,8 +95,11 @@ class ProjectorFit(Resumable):
         logits = logits.float()
         if targets is None:
             return F.cross_entropy(logits, labels)
-        loss = F.mse_loss(logits, targets)
+        loss = F.mse_loss(self._matched(logits), self._matched(targets))
         return loss + self.config.ce * F.cross_entropy(logits, labels) if self.config.ce else loss
+
+    def _matched(self, logits: Tensor) -> Tensor:
+        return logits.softmax(1) if self.config.targets == "probabilities" else logits
 
     def _views(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Images in [0, 1], labels as shares of the classes, and the teachers' logits."""
@@ -134,9 +140,9 @@ class ProjectorFit(Resumable):
     def _check(self) -> None:
         """In full precision, as the projector will be used. Every worker looks at its share and learns the sum."""
         if not self._targets:
-            self._targets = [self._answer(rows) for rows in self.held.split(HELD_OUT_BATCH)]
+            self._targets = [self._answer(rows) for rows in self.held]
         sums = torch.zeros(6, dtype=torch.float64, device=self.device)
-        for rows, answer in zip(self.held.split(HELD_OUT_BATCH), self._targets, strict=True):
+        for rows, answer in zip(self.held, self._targets, strict=True):
             images, labels = self.pixels.take(rows)
             logits = self.projector(images).float()
             said = logits.argmax(1)
@@ -144,7 +150,8 @@ class ProjectorFit(Resumable):
                 kl, mse, right = F.cross_entropy(logits, labels, reduction="sum"), logits.new_zeros(()), labels
             else:
                 kl = F.kl_div(logits.log_softmax(1), answer.softmax(1), reduction="sum")
-                mse, right = (logits - answer).square().mean(1).sum(), answer.argmax(1)
+                mse = (self._matched(logits) - self._matched(answer)).square().mean(1).sum()
+                right = answer.argmax(1)
             found = ((said == right).sum(), kl, mse, (said == labels).sum(), (right == labels).sum())
             sums += torch.stack([torch.as_tensor(len(rows), device=self.device), *found]).to(sums)
         if self.world > 1:

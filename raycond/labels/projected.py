@@ -10,7 +10,7 @@ from torch import Tensor
 from raycond import files
 from raycond.data.classes import Classes
 from raycond.errors import UserError
-from raycond.labels.delta import ABOUT, describe_projector, open_projector
+from raycond.labels.delta import ABOUT, describe_projector, open_projector, read_projector
 from raycond.labels.projector import Projector
 from raycond.labels.teacher import CHUNK_PIXELS
 
@@ -27,8 +27,9 @@ def identity(where: str, classes: Classes) -> tuple[str, str]:
 def open_logits(where: str, classes: Classes, device: torch.device) -> tuple[tuple[str, str], Logits]:
     """Name, digest and what gives logits. Raises UserError as `describe_projector` does."""
     folder, clip = _parse(where)
-    found = describe_projector(folder, classes, clip=clip)
-    return found, Logits(open_projector(folder, device, classes=classes, clip=clip))
+    projector = open_projector(folder, device, classes=classes, clip=clip)
+    stored = read_projector(folder)
+    return (stored.name, stored.digest), Logits(projector)
 
 
 class Logits:

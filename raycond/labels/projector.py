@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from raycond.data.classes import Classes
 from raycond.errors import UserError
 from raycond.labels import lora
-from raycond.labels.clip import Clip
+from raycond.labels.clip import Clip, check_tokenizer, open_clip_model
 from raycond.labels.prompts import TEMPLATES, text_head
 
 Head = Literal["text", "full", "scratch"]
@@ -60,6 +60,16 @@ class ProjectorOptions:
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> ProjectorOptions:
         return cls(**value)
+
+
+def check_clip(spec: str, layout: str | None, *, texts: bool) -> None:
+    """Find out now what would end a fit later: open the CLIP, see what `layout` adapts (None: nothing), and look for
+    the tokenizer if there are to be texts. Raises UserError."""
+    clip = open_clip_model(spec, device="cpu")
+    if layout is not None:
+        lora.targets(clip.tower, layout)
+    if texts:
+        check_tokenizer(spec)
 
 
 class Projector(nn.Module):

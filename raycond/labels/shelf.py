@@ -10,7 +10,7 @@ from torch import Tensor
 from raycond import files
 from raycond.data.classes import Classes
 from raycond.errors import UserError
-from raycond.labels.stored import NAME, StoredLabels
+from raycond.labels.stored import NAME, NO_BASELINES, StoredLabels
 
 
 class Shelf(StoredLabels):
@@ -38,7 +38,7 @@ class Shelf(StoredLabels):
                 return found
         raise UserError(
             f"{self.folder}: none of its {len(self.labels)} stored labels are of this set of {len(ids)} images; store "
-            "labels for it (another size, encoding or selection of images is another set)"
+            f"labels for it (another size, encoding or selection of images is another set){NO_BASELINES}"
         )
 
 

@@ -33,7 +33,8 @@ class Projector:
     """What is shipped for HeLlO's labels, and what is not.
 
     parameters: of the delta. stored: bytes of its files as they lie there, with dtype; None where none are written.
-    base, base_bytes: the public model, its name and digest, and what its weights weigh; None where that is unknown.
+    base, base_bytes: the model it leans on, and what its weights weigh; None where that is unknown. base_note: where
+    that model is to be had, as `base_note` says it.
     """
 
     parameters: int
@@ -41,6 +42,19 @@ class Projector:
     stored: int | None = None
     base: str = ""
     base_bytes: int | None = None
+    base_note: str = "public, not counted"
+
+
+def base_note(spec: str | None) -> str:
+    """Of the CLIP that a stored projector names: MODEL:TAG, the folder beside the delta, or none."""
+    if spec is None:
+        return "a local folder, not counted"
+    return "public, not counted" if ":" in spec else "not public: it goes with the delta, and is not counted"
+
+
+def few_classes(classes: int) -> tuple[int, ...]:
+    """The k of top-k labels to compare with: LPQLD's least for 1,000 classes, or less; none for two classes."""
+    return (min(10, classes // 3),) if classes >= 3 else ()
 
 
 def full_labels(images: int, classes: int, epochs: int = EPOCHS) -> int:
@@ -110,7 +124,7 @@ def _projector(projector: Projector, amount: Any) -> list[Amount]:
         note = "as stored, files whole" if chosen else f"{projector.parameters:,} parameters"
         found.append(amount(f"projector delta, {dtype}", size, note))
     if projector.base_bytes is not None:
-        found.append(Amount(f"base model {projector.base}".rstrip(), projector.base_bytes, None, "public, not counted"))
+        found.append(Amount(f"base model {projector.base}".rstrip(), projector.base_bytes, None, projector.base_note))
     return found
 
 

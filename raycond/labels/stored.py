@@ -19,6 +19,7 @@ from raycond.quantize.store import read_safetensors
 FORMAT_VERSION = 1
 NAME, IDS = "labels.json", "ids.safetensors"
 CHUNK_BYTES = 64 * 2**20  # of a file, which has one view at least
+NO_BASELINES = "; a grid's baselines have none: --baselines none"
 _HELD = 2  # views kept in memory: a step may fall on the end of one epoch and the start of the next
 _TYPES = {"F16": torch.float16, "I16": torch.int16, "I32": torch.int32}
 
@@ -218,6 +219,7 @@ class StoredLabels:
             raise UserError(
                 f"{self.folder}: {missing} of {len(ids)} images have no stored labels: they are of other images than "
                 "these, or of the same ones at another size or in another encoding; store labels for this set"
+                + NO_BASELINES
             )
         return rows
 

@@ -7,6 +7,7 @@ batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from raycond.projector_config import TeacherConfig
 from raycond.resumable import Resumable, seed_of, seeded, steps_of
 
 Combine = Literal["mean", "sample"]
+Targets = Literal["logits", "probabilities"]
 
 
 class TeacherTraining(Resumable):
@@ -51,8 +53,7 @@ class TeacherTraining(Resumable):
         channels, size = pixels.shape[:2]
         with seeded(seed_of(seed, "teacher")):
             net = networks.build(config.network, classes=pixels.classes, size=size, channels=channels).train()
-        epochs = {epoch: steps_of(epoch, len(rows), config.batch) for epoch in config.keep}
-        self.kept = {step: epoch for epoch, step in epochs.items()}
+        self.kept = kept_steps(config, len(rows))
         super().__init__(config, net, total=max(self.kept), seed=seed, device=device, rank=rank, world=world)
         self.mean, self.std = pixels.statistics(rows)
         self._mean, self._std = (
@@ -81,6 +82,20 @@ class TeacherTraining(Resumable):
             files.write_bytes(checkpoint(self.folder, self.kept[self.step]), safetensors.save(state))
 
 
+def kept_steps(config: TeacherConfig, count: int) -> dict[int, float]:
+    """Step → the epoch of `keep` that ends with it, for `count` images. Raises UserError for two of the same step."""
+    kept: dict[int, float] = {}
+    for epoch in config.keep:
+        step = steps_of(epoch, count, config.batch)
+        if step in kept:
+            raise UserError(
+                f"--keep {kept[step]:g} {epoch:g}: both are step {step} of the teacher's training on {count} images in "
+                f"batches of {config.batch}: keep fewer, or lower --teacher-batch"
+            )
+        kept[step] = epoch
+    return kept
+
+
 def checkpoint(folder: str, epoch: float) -> str:
     """The file of the weights after an epoch."""
     return files.join(folder, f"epoch-{epoch:06.2f}.safetensors")
@@ -95,14 +110,21 @@ def spec_of(network: str, file: str, size: int, mean: Sequence[float], std: Sequ
 class Teachers:
     """Images (n, c, h, w) in [0, 1] → logits (n, classes) of several teachers, without gradients.
 
-    Raises UserError, from `open_teacher`, for a teacher that does not fit the classes.
+    targets: what the mean is of: logits, brought to one norm, or probabilities, whose logarithm it then is. Raises
+    UserError, from `open_teacher`, for a teacher that does not fit the classes.
     """
 
     def __init__(
-        self, specs: Sequence[str], *, classes: Classes, device: str | torch.device, combine: Combine = "mean"
+        self,
+        specs: Sequence[str],
+        *,
+        classes: Classes,
+        device: str | torch.device,
+        combine: Combine = "mean",
+        targets: Targets = "logits",
     ) -> None:
         self.members: list[Teacher] = [open_teacher(spec, classes=classes, device=device) for spec in specs]
-        self.combine = combine
+        self.combine, self.mean = combine, rescaled_mean if targets == "logits" else mean_probability
 
     def __call__(self, parts: Sequence[tuple[Tensor, torch.Generator]]) -> Tensor:
         """Of parts of a batch, each with the generator of its draws: of all teachers together, or of one that is drawn
@@ -111,7 +133,7 @@ class Teachers:
             return torch.cat([self._drawn(random)(images) for images, random in parts])
         whole = torch.cat([images for images, _ in parts])
         each = [member(whole).split([len(images) for images, _ in parts]) for member in self.members]
-        return torch.cat([rescaled_mean(logits) for logits in zip(*each, strict=True)])
+        return torch.cat([self.mean(logits) for logits in zip(*each, strict=True)])
 
     def _drawn(self, random: torch.Generator) -> Teacher:
         host = torch.Generator().manual_seed(seed_of(random.initial_seed(), "teacher"))
@@ -119,7 +141,7 @@ class Teachers:
 
     def together(self, images: Tensor) -> Tensor:
         """Of all teachers for one batch."""
-        return rescaled_mean([member(images) for member in self.members])
+        return self.mean([member(images) for member in self.members])
 
 
 def rescaled_mean(logits: Sequence[Tensor]) -> Tensor:
@@ -131,6 +153,11 @@ def rescaled_mean(logits: Sequence[Tensor]) -> Tensor:
     norms = stacked.flatten(1).norm(dim=1)
     scales = norms.mean() / norms.clamp(min=1e-12)
     return (stacked * scales[:, None, None]).mean(0)
+
+
+def mean_probability(logits: Sequence[Tensor]) -> Tensor:
+    """Logarithm of the mean of the softmax of logits (n, C)."""
+    return torch.stack(list(logits)).log_softmax(2).logsumexp(0) - math.log(len(logits))
 
 
 def identities(specs: Sequence[str], classes: Classes) -> list[dict[str, Any]]:

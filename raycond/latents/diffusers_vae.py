@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -19,7 +20,8 @@ class DiffusersVae(Codec):
     """Latents are (posterior − shift) · scale, with the factors of the model's own configuration.
 
     where: `FOLDER` (local, or remote such as s3://…), `owner/name` or `owner/name@revision`, each with an optional
-    `//subfolder` (`//vae` inside a whole pipeline is found by itself). Safetensors only: nothing is unpickled.
+    `//subfolder` (`//vae` inside a whole pipeline is found by itself). Nothing is unpickled: weights are safetensors,
+    or where there are none torch files read with weights_only, as facebook/DiT-XL-2-256 still has them.
     """
 
     def __init__(self, kind: str, where: str, device: torch.device, dtype: torch.dtype) -> None:
@@ -34,7 +36,7 @@ class DiffusersVae(Codec):
             self.factor = 2 ** (len(config.encoder_block_out_channels) - 1)
         self.scale = float(getattr(config, "scaling_factor", None) or 1.0)
         self.shift = float(getattr(config, "shift_factor", None) or 0.0)
-        self.digest = weights_digest(model)
+        self.digest = files.digest([weights_digest(model), self.scale, self.shift])
         # nn.Module.to, because diffusers' own `to` warns about a float32 list that these models leave empty
         model = nn.Module.to(model, device=device, dtype=dtype)
         self._model = nn.Module.to(model, memory_format=torch.channels_last)
@@ -44,7 +46,7 @@ class DiffusersVae(Codec):
 
         kind = {"kl": diffusers.AutoencoderKL, "tiny": diffusers.AutoencoderTiny}[self.kind]
         place, subfolder, revision = _parse(self.where)
-        options = {"use_safetensors": True, "torch_dtype": torch.float32, "output_loading_info": True}
+        options = {"torch_dtype": torch.float32, "output_loading_info": True}
         try:
             with tempfile.TemporaryDirectory(prefix="raycond-") as folder:
                 root = place
@@ -54,7 +56,7 @@ class DiffusersVae(Codec):
                 model, found = kind.from_pretrained(root, subfolder=subfolder, revision=revision, **options)
                 if found["missing_keys"]:
                     raise ValueError(f"its weights are not those of an {kind.__name__}: no {found['missing_keys'][0]}")
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, UnpicklingError) as error:
             raise UserError(
                 f"--codec {self.name}: cannot load {kind.__name__} from {place or 'nowhere'!r}. Without a network, "
                 f"download the model elsewhere, copy its folder (config.json and *.safetensors) here and give "
@@ -93,7 +95,7 @@ def _parse(where: str) -> tuple[str, str | None, str | None]:
 
 def _fetch(uri: str, folder: str) -> None:
     for entry in files.listdir(uri):
-        if entry.name.endswith((".json", ".safetensors")):
+        if entry.name.endswith((".json", ".safetensors", ".bin")):
             files.write_bytes(files.join(folder, entry.name), files.read_bytes(entry.uri))
 
 

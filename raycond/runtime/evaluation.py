@@ -22,7 +22,7 @@ from raycond.runtime.splits import Split, decode_split
 class Evaluation:
     """Inputs of the stage. made_of: (kind of images, IPC) → digest of the codebooks and images of all classes.
 
-    generator: the kind of the set's own.
+    generator, medoids: the kinds of the set's own images and of the nearest real ones.
     """
 
     config: QuantizeConfig
@@ -36,6 +36,7 @@ class Evaluation:
     val_digest: str
     made_of: Mapping[tuple[str, int], str]
     generator: str
+    medoids: str
 
     @property
     def options(self) -> ImageOptions:
@@ -92,7 +93,7 @@ class Evaluation:
             return SplitImages(self.layout.pixels("train")), self.source_digest, ""
         if method == "random":
             return RandomImages(self.source, ipc, seed), self.source_digest, ""
-        generator = "medoid" if method == "medoid" else self.generator
+        generator = self.medoids if method == "medoid" else self.generator
         weights = self.config.weights if method == "ddoq" else "uniform"
         labels = range(len(self.source.classes))
         parts = ClassParts(

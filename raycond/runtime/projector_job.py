@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -117,8 +118,8 @@ class FitJob(Job):
         pixels, learn, held = self.learnt.open(device)
         teachers = None
         if self.teachers:
-            combine = self.config.combine
-            teachers = Teachers(self.teachers, classes=self.classes, device=device, combine=combine)
+            how: dict[str, Any] = {"combine": self.config.combine, "targets": self.config.targets}
+            teachers = Teachers(self.teachers, classes=self.classes, device=device, **how)
         seed = self.learnt.seed
         return ProjectorFit(
             *(self.config, self.projector(device), pixels, learn, held, teachers),

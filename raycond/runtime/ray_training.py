@@ -176,7 +176,7 @@ class _Callback(ray.train.UserCallback):
         self.board = board
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        self.board.reported.remote(metrics[0])
+        ray.get(self.board.reported.remote(metrics[0]))  # before `fit` can return to a driver that reads the board
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         self.board.restarted.remote()

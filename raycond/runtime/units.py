@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from raycond import files
 from raycond.config import QuantizeConfig
 from raycond.data.quarantine import BadRecord
 from raycond.data.sources import Source
@@ -34,13 +35,31 @@ class WorkerSpec:
     @property
     def generator(self) -> str:
         """The kind of images that the set is made of, as `Layout.images` knows it."""
-        return self.config.generator if self.diffusion is None else f"diffusion-{self.diffusion.digest[:12]}"
+        if self.diffusion is None:
+            return self._sized(self.config.generator)
+        c = self.config
+        told = [self.diffusion.digest, self.diffusion.conditions, c.seed, c.image_size, c.image_format, c.dtype]
+        return f"diffusion-{files.digest(told)[:12]}"
+
+    @property
+    def decoded(self) -> str:
+        """The kind of decoded centroids."""
+        return self._sized("vae")
+
+    @property
+    def medoids(self) -> str:
+        """The kind of real images nearest to the centroids."""
+        return self._sized("medoid")
+
+    def _sized(self, kind: str) -> str:
+        """Runs that share their work keep images of several sizes apart."""
+        return kind if self.config.image_size == self.config.size else f"{kind}-{self.config.image_size}"
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """All kinds of images to make: medoids are a row of the evaluation, and beside a diffusion model's images the
         report shows them and the decoded centroids."""
-        return tuple(dict.fromkeys((self.generator, "medoid", *(("vae",) if self.diffusion else ()))))
+        return tuple(dict.fromkeys((self.generator, self.medoids, *((self.decoded,) if self.diffusion else ()))))
 
 
 @dataclass
@@ -133,7 +152,7 @@ def images_fingerprint(spec: WorkerSpec, kind: str, label: int, codebook: Facts)
         size=spec.config.image_size,
         # medoids are read from the source again, so what the images were counts too
         codebook=[codebook["sha256"], codebook["content"]],
-        codec=spec.codec_digest if kind != "medoid" else "",
+        codec=spec.codec_digest if kind != spec.medoids else "",
         format=spec.config.image_format,
         dtype=spec.config.dtype,
         batch=spec.config.batch if diffusion is None else 0,

@@ -20,7 +20,7 @@ from raycond.data.images import load_many
 from raycond.data.quarantine import BadRecord
 from raycond.data.refs import ImageRef
 from raycond.device import require_device
-from raycond.errors import BadImage, RaycondError
+from raycond.errors import BadImage, RaycondError, UserError
 from raycond.generate import images as generate
 from raycond.generate.checked import make_images
 from raycond.generate.generator import Generator, Wanted, open_generator
@@ -184,18 +184,25 @@ class ClassWorker:
         for kind, ipcs in job.generate.items():
             for ipc in ipcs:
                 expected = images_fingerprint(self.spec, kind, job.label, made[ipc])
-                stored = store.read(self.spec.layout.codebook(ipc, job.label))
+                stored = self._stored(ipc, job.label, made[ipc])
                 images, retried = self._made(kind, ipc, stored)
                 result.retried = dict(Counter(result.retried) + Counter(retried))
                 encoded = [generate.encode_image(image, self.config.image_format) for image in images]
                 place = self.spec.layout.images(kind, ipc, job.label)
                 records.finish(place, expected, generate.pack(encoded), retried=retried)
 
+    def _stored(self, ipc: int, label: int, facts: Facts) -> store.StoredCodebook:
+        """Raises RaycondError if it is not the codebook of these facts: another run may write to a shared `work`."""
+        place = self.spec.layout.codebook(ipc, label)
+        if not records.whole(place, facts):
+            raise RaycondError(f"IPC {ipc}: {place} has changed since; is another run at work on it?")
+        return store.read(place)
+
     def _made(self, kind: str, ipc: int, stored: store.StoredCodebook) -> tuple[np.ndarray, dict[str, int]]:
         """Images (K, H, W, C) uint8 of one kind, and how many had to be made again, by reason."""
-        if kind == "medoid":
+        if kind == self.spec.medoids:
             return self._medoids(stored), {}
-        if kind == "vae":
+        if kind == self.spec.decoded:
             decoded = generate.decode_centroids(stored, self.codec, batch=self.config.batch)
             return generate.to_uint8(generate.resized(decoded, self.config.image_size)), {}
         return self._diffused(ipc, stored)
@@ -214,7 +221,7 @@ class ClassWorker:
     @cached_property
     def _generator(self) -> Generator:
         """Loaded when it is first needed: a rerun may need medoids alone."""
-        return open_generator(
+        found = open_generator(
             self.config.generator,
             options=self.config.diffusion,
             classes=self.spec.source.classes,
@@ -223,6 +230,9 @@ class ClassWorker:
             device=self.device,
             dtype=self.config.dtype,
         )
+        if found.description != self.spec.diffusion:
+            raise UserError(f"--generator {self.config.generator}: this node has other weights than the driver")
+        return found
 
     def _medoids(self, stored: store.StoredCodebook) -> np.ndarray:
         refs = {ref.id: ref for ref in self.spec.source.refs(stored.label)}

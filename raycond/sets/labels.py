@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from raycond import files
 from raycond.data.classes import require_same
 from raycond.errors import UserError
+from raycond.labels import storage
 from raycond.labels.delta import ABOUT, CLIP, DELTA, StoredProjector, read_projector
 from raycond.labels.projected import IN_SET
 from raycond.sets.card import card
@@ -48,6 +49,30 @@ def attach_projector(set_dir: str, projector_dir: str) -> dict[str, Any]:
     content["files"] = dict(sorted(listed.items()))
     files.write_json(files.join(folder, NAME), content)
     return content
+
+
+def bytes_table(content: Mapping[str, Any]) -> str:
+    """What the labels of a set that carries a projector weigh, each kind beside its images: a table for each IPC.
+
+    content: of the manifest. The Parquet files of an IPC are counted whole as its images.
+    """
+    manifest, about, sizes = Manifest(dict(content)), content[GENERATOR], content["storage_bytes"]
+    classes, base = len(manifest.classes), about["base"]
+    spec = CLIP if base["carried"] else base["name"] if ":" in base["name"] else None
+    carried = storage.Projector(
+        *(about["parameters"], about["dtype"], sizes[GENERATOR], base["name"], sizes[BASE] or None),
+        base_note=storage.base_note(spec),
+    )
+    parts = []
+    for ipc in manifest.ipcs:
+        images = content["cells"][f"ipc{ipc}"]["images"]
+        stored = sum(manifest.files[name]["bytes"] for name in manifest.data_files(ipc))
+        amounts = storage.table(
+            images, classes, image_bytes=stored, top_k=storage.few_classes(classes), projector=carried
+        )
+        paper = storage.paper_ratio(about["parameters"], images, classes)
+        parts.append(f"IPC {ipc}, base model {base['name']}\n\n{storage.markdown(amounts, paper=paper)}")
+    return "\n".join(parts)
 
 
 def projector_problems(path: str, manifest: Manifest) -> Iterator[str]:

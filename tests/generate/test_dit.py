@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from raycond import files
 from raycond.config import GeneratorOptions
@@ -342,6 +343,9 @@ def legacy(where: str, folder: Path, content: Any) -> str:
     (copy / "transformer" / "config.json").write_text(json.dumps(config))
     (copy / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
     torch.save(content, copy / "transformer" / "diffusion_pytorch_model.bin")
+    weights = copy / "vae" / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(weights), weights.with_suffix(".bin"))
+    weights.unlink()
     return str(copy)
 
 
@@ -349,6 +353,7 @@ def test_a_folder_of_facebooks_form(saved: dict[str, tuple[Any, str]], tmp_path:
     pipeline, where = saved["imagenet"]
     old = legacy(where, tmp_path, pipeline.transformer.state_dict())
     assert torch.equal(opened(old)(wanted()), opened(where)(wanted()))
+    assert open_codec(f"kl:{old}").digest == open_codec(f"kl:{where}").digest
 
 
 class _Trap:

@@ -238,6 +238,17 @@ def test_damaged_folders(damage: str, dit: str, tmp_path: Path) -> None:
             size=SIZE,
             device="cpu",
         )
+    if damage not in ("other weights", "cut"):  # and before any work, without a model being loaded
+        with pytest.raises(UserError, match=f"--generator dit:{where}: "):
+            described(f"dit:{where}", vae=dit)
+
+
+def test_weights_of_a_variant_alone_are_told(dit: str, tmp_path: Path) -> None:
+    where = Path(copied(dit, tmp_path / "dit"))
+    weights = where / "transformer" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    with pytest.raises(UserError, match=r"its transformer has no weights: expected .* without a variant \(fp16, ema\)"):
+        described(f"dit:{where}", vae=dit)
 
 
 def test_only_known_parts_are_made(dit: str, tmp_path: Path) -> None:

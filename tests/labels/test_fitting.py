@@ -103,6 +103,8 @@ def test_loss_is_mse_and_lambda_times_cross_entropy() -> None:
     assert torch.allclose(fit(plain).loss_of(rows), mse)
     assert torch.allclose(fit(replace(plain, ce=0.3)).loss_of(rows), mse + 0.3 * ce)
     assert torch.allclose(fit(plain, teachers=None).loss_of(rows), ce)
+    probable = F.mse_loss(Small()(images).softmax(1), Rule().together(images).softmax(1))
+    assert torch.allclose(fit(replace(plain, targets="probabilities")).loss_of(rows), probable)
 
 
 def test_only_the_delta_moves() -> None:
@@ -168,6 +170,13 @@ def test_it_stops_when_nothing_gets_better() -> None:
     again.load(run.state())
     assert list(again.run()) == []  # it stays ended
     assert fitted(replace(wild, patience=0)).step == run.total
+
+
+def test_a_worker_may_have_no_held_out_images() -> None:
+    run = ProjectorFit(CONFIG, Small(), IMAGES, LEARN, HELD[:1], RULE, seed=0, device="cpu")  # type: ignore[arg-type]
+    assert [len(rows) for rows in run.held] == [1]
+    empty = ProjectorFit(CONFIG, Small(), IMAGES, LEARN, HELD[:0], RULE, seed=0, device="cpu")  # type: ignore[arg-type]
+    assert empty.held == []
 
 
 def test_best_of_equals_is_the_first() -> None:

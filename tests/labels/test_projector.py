@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from torchvision.transforms.functional import normalize
 
 from raycond.data.classes import Classes
 from raycond.errors import UserError
-from raycond.labels.clip import Clip, architecture, open_clip_model
-from raycond.labels.projector import Projector, ProjectorOptions
+from raycond.labels.clip import CONFIG, Clip, architecture, open_clip_model, save_clip
+from raycond.labels.projector import Projector, ProjectorOptions, check_clip
 from raycond.labels.prompts import TEMPLATES, class_names
-from tests.labels.clips import MEAN, STD, THREE, pictures, saved
+from tests.labels import clips
+from tests.labels.clips import CONFIGS, MEAN, STD, THREE, pictures, saved
 
 SIDES = {"resnet": 32, "vit": 8}
 
@@ -177,6 +179,20 @@ def test_scratch_needs_no_names(tiny: Clip) -> None:
     projector = Projector(tiny, nameless, ProjectorOptions(head="scratch"))
     with torch.no_grad():
         assert not projector(pictures(2, 32)).any()
+
+
+def test_what_would_end_a_fit_later_is_found_at_once(tmp_path: Path) -> None:
+    check_clip(saved(tmp_path / "a"), "3x3", texts=True)
+    about = tmp_path / "a" / CONFIG
+    content = json.loads(about.read_text())
+    content["model_cfg"]["text_cfg"] |= {"hf_tokenizer_name": "nobody/none"}
+    about.write_text(json.dumps(content))
+    check_clip(str(tmp_path / "a"), "3x3", texts=False)
+    with pytest.raises(UserError, match="the tokenizer of nobody/none cannot be loaded"):
+        check_clip(str(tmp_path / "a"), "3x3", texts=True)
+    save_clip(str(tmp_path / "b"), CONFIGS["resnet"], clips.model("vit").state_dict())
+    with pytest.raises(UserError, match="its weights are not of its configuration"):
+        check_clip(str(tmp_path / "b"), None, texts=False)
 
 
 def test_ranks_of_the_head() -> None:

@@ -9,7 +9,16 @@ from torch import Tensor
 
 from raycond.errors import UserError
 from raycond.labels.teacher import open_teacher
-from raycond.labels.weak_teachers import Teachers, TeacherTraining, checkpoint, identities, rescaled_mean, spec_of
+from raycond.labels.weak_teachers import (
+    Teachers,
+    TeacherTraining,
+    checkpoint,
+    identities,
+    kept_steps,
+    mean_probability,
+    rescaled_mean,
+    spec_of,
+)
 from raycond.projector_config import TeacherConfig
 from tests.labels.images import CLASSES, pixels, rows
 
@@ -92,6 +101,18 @@ def test_rescaled_mean() -> None:
     assert torch.isfinite(rescaled_mean([torch.zeros(1, 2), sure])).all()
 
 
+def test_mean_probability() -> None:
+    weak, sure = torch.tensor([[0.0, 0.0]]), torch.tensor([[-30.0, 30.0]])
+    assert torch.allclose(mean_probability([weak, sure]).exp(), torch.tensor([[0.25, 0.75]]))
+    assert torch.allclose(mean_probability([sure]).softmax(1), sure.softmax(1))
+
+
+def test_epochs_that_are_one_step() -> None:
+    assert kept_steps(CONFIG, 45) == {3: 1, 7: 2.5, 11: 4}
+    with pytest.raises(UserError, match=r"--keep 1 2.5: both are step 1 of the teacher's training on 8 images"):
+        kept_steps(CONFIG, 8)
+
+
 def parts(seeds: tuple[int, ...]) -> list[tuple[Tensor, torch.Generator]]:
     images = IMAGES.take(torch.arange(4 * len(seeds)))[0].split(4)
     return [(part, torch.Generator().manual_seed(seed)) for part, seed in zip(images, seeds, strict=True)]
@@ -100,6 +121,10 @@ def parts(seeds: tuple[int, ...]) -> list[tuple[Tensor, torch.Generator]]:
 def test_teachers_together_and_one_at_a_time(whole: Path) -> None:
     mean = Teachers(specs(whole), classes=CLASSES, device="cpu")
     drawn = Teachers(specs(whole), classes=CLASSES, device="cpu", combine="sample")
+    probable = Teachers(specs(whole), classes=CLASSES, device="cpu", targets="probabilities")
+    images = IMAGES.take(torch.arange(4))[0]
+    expected = torch.stack([member(images).softmax(1) for member in mean.members]).mean(0)
+    assert torch.allclose(probable.together(images).softmax(1), expected, atol=1e-5)
     seeds = tuple(range(8))
     together, one = mean(parts(seeds)), drawn(parts(seeds))
     chosen = set()

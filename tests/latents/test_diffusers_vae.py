@@ -143,11 +143,32 @@ def test_hub_names_without_a_network_say_what_to_do(kind: str, where: str, tmp_p
 
 
 @KINDS
-def test_pickled_weights_are_refused(tmp_path: Path, kind: str) -> None:
-    MODELS[kind]().save_pretrained(tmp_path / "m", safe_serialization=False)
-    assert list((tmp_path / "m").glob("*.bin"))
-    with pytest.raises(UserError, match="safetensors"):
+def test_torch_files_are_read_and_nothing_is_unpickled(
+    tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = MODELS[kind]()
+    model.save_pretrained(tmp_path / "m", safe_serialization=False)
+    (weights,) = (tmp_path / "m").glob("*.bin")
+    model.save_pretrained(tmp_path / "safe")
+    assert open_codec(f"{kind}:{tmp_path / 'm'}").digest == open_codec(f"{kind}:{tmp_path / 'safe'}").digest
+    torch.save({"x": Trap()}, weights)
+    with pytest.raises(UserError, match="cannot load"):
         open_codec(f"{kind}:{tmp_path / 'm'}")
+    assert "unpickled" not in capsys.readouterr().out
+
+
+class Trap:
+    def __reduce__(self) -> Any:
+        return (print, ("unpickled",))
+
+
+def test_the_scale_of_the_latents_is_part_of_the_digest(tmp_path: Path) -> None:
+    digests = set()
+    for scale in (0.5, 0.9):
+        model = kl()
+        model.register_to_config(scaling_factor=scale)
+        digests.add(open_codec(f"kl:{saved(model, tmp_path / str(scale))}").digest)
+    assert len(digests) == 2
 
 
 @pytest.mark.parametrize("damage", ["cut", "no configuration", "no weights", "empty weights"])

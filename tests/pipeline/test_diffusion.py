@@ -19,6 +19,7 @@ from raycond.generate import checked
 from raycond.generate.images import decode_image, unpack
 from raycond.latents.codec import open_codec
 from raycond.pipeline import quantize
+from raycond.runtime import worker
 from raycond.sets.inspect import describe
 from raycond.sets.manifest import read_manifest
 from raycond.sets.verify import verify
@@ -40,7 +41,9 @@ def dit(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def options(root: Path, out: Path, dit: str, **changes: Any) -> QuantizeConfig:
-    values = {"generator": f"dit:{dit}", "codec": None, "size": SIZE, "steps": 4, "noise": 0.5, **changes}
+    values = {"generator": f"dit:{dit}", "codec": None, "size": SIZE, "steps": 4, **changes}
+    if values["generator"] == "vae":
+        del values["steps"]
     return config(root, out, **values)
 
 
@@ -84,8 +87,15 @@ def test_the_report_shows_all_three(run: QuantizeRun, dit: str) -> None:
     assert f"images by dit:{Path(dit).name}" in page
 
 
-def test_neither_batch_nor_order_of_the_workers_changes_a_byte(root: Path, dit: str, run: QuantizeRun) -> None:
-    """The smallest difference that rounding leaves may move a pixel by one; here, in float32 on one kind of CPU."""
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_on_ray_the_same_bytes(root: Path, dit: str, run: QuantizeRun) -> None:
+    other = quantize(options(root, out_of(run).parent / "ray", dit, runner="ray"))
+    assert other.machine["nodes"] == 2
+    assert contents(Path(other.layout.condensed)) == contents(Path(run.layout.condensed))
+
+
+def test_the_batch_moves_no_pixel_by_more_than_rounding(root: Path, dit: str, run: QuantizeRun) -> None:
     other = quantize(options(root, out_of(run).parent / "batch", dit, generator_batch=1))
     for ipc in (1, 3):
         for label in range(4):
@@ -141,7 +151,7 @@ def test_output_size(root: Path, dit: str, tmp_path: Path) -> None:
         options(root, tmp_path / "out", dit, output_size=7, ipc=(1,), evaluate=True, methods=("medoid", "d4m"))
     )
     assert read_manifest(run.layout.condensed).content["size"] == 7
-    for kind in (run.generator, "vae", "medoid"):
+    for kind in (run.generator, run.decoded, run.medoids):
         assert decode_image(unpack(run.layout.images(kind, 1, 0))[0], 3).shape == (7, 7, 3)
     assert [row.method for row in run.rows] == ["medoid", "d4m"]
     assert run.failures == []
@@ -177,6 +187,51 @@ def test_an_image_that_always_fails_fails_its_class_alone(
     assert len(run.failures) == 4
     assert "class bee: dit:" in run.failures[1]
     assert "made image 0 NaN from 4 seeds in turn" in run.failures[1]
+
+
+def test_runs_that_share_their_work_keep_their_images_apart(root: Path, tmp_path: Path) -> None:
+    where = tiny.saved(tiny.sd_pipeline(tmp_path), tmp_path / "sd")
+    sets = []
+    for prompt in ("a {name}", "no {name}", "a {name}"):
+        settings = {
+            "generator": f"sd:{where}",
+            "prompt": prompt,
+            "noise": 0.5,
+            "ipc": (1,),
+            "work": str(tmp_path / "w"),
+        }
+        run = quantize(options(root, tmp_path / "out", where, **settings))
+        sets.append((run.generator, run.computed["condense"]))
+    assert sets[0][0] == sets[2][0] != sets[1][0]
+    assert [computed for _, computed in sets] == [4, 4, 0]
+
+
+def test_a_codebook_that_another_run_has_changed_is_not_used(
+    root: Path, dit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = quantize(options(root, tmp_path / "out", dit))
+    book = Path(run.layout.codebook(3, 1))
+    real = worker.ClassWorker._generate
+
+    def late(self: worker.ClassWorker, job: Any, result: Any) -> None:
+        book.write_bytes(Path(run.layout.codebook(3, 0)).read_bytes())
+        real(self, job, result)
+
+    monkeypatch.setattr(worker.ClassWorker, "_generate", late)
+    failed = quantize(options(root, tmp_path / "out", dit, noise=0.75))
+    assert [f for f in failed.failures if "has changed since" in f] == [f for f in failed.failures if "class bee" in f]
+    assert failed.failures
+
+
+def test_a_node_with_other_weights_is_told(
+    root: Path, dit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tiny.saved(tiny.dit_pipeline(4, seed=1), tmp_path / "other", Classes(CLASSES, CLASSES))
+    real = worker.open_generator
+    monkeypatch.setattr(worker, "open_generator", lambda _, **given: real(f"dit:{other}", **given))
+    failed = quantize(options(root, tmp_path / "out", dit))
+    assert len(failed.failures) == 4
+    assert "this node has other weights than the driver" in failed.failures[0]
 
 
 def test_wrong_generators_are_refused_before_any_work(root: Path, dit: str, tmp_path: Path) -> None:

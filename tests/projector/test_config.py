@@ -52,6 +52,7 @@ def test_every_field_is_an_option() -> None:
     assert (config.clip, config.fit.clip, config.fit.ce, config.fit.flip) == ("ViT-B-32:x", 2, 0.3, True)
     assert (config.teacher.keep, config.teacher.network, config.teacher.batch) == ((1, 2.5), "convnet3", 256)
     assert config.fit.scale == (0.2, 0.9)
+    assert parser.parse_args(["--no-flip"]).flip is False  # presets may have it on
 
 
 def test_file_over_preset_and_options_over_file(tmp_path: Path) -> None:
@@ -90,6 +91,9 @@ def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"lambda": -1}, "--lambda: .*greater than or equal to 0"),
         ({"clip_norm": -1}, "--clip-norm: "),
         ({"scale": [0.9, 0.2]}, "--scale: expected two shares"),
+        ({"keep": [1, 1.001]}, "--keep: expected epochs of at most two decimal places"),
+        ({"conv_rank": 0, "head_rank": 0}, "--conv-rank 0 --head-rank 0: leave nothing to fit"),
+        ({"targets": "labels"}, "--targets: "),
         ({"keep": [0]}, "--keep: expected different epochs above 0"),
         ({"conv_rank": -1}, "--conv-rank: "),
         ({"dtype": "int4"}, "--dtype: "),

@@ -18,30 +18,44 @@ from raycond.data import quarantine
 from raycond.data.classes import Classes
 from raycond.errors import ClassMismatch, RaycondError, UserError
 from raycond.labels.delta import open_projector
-from raycond.labels.labelers import KINDS, open_labeler
+from raycond.labels.labelers import open_labeler
 from raycond.projector import fit_projector
 from raycond.projector_summary import bytes_table, plan, summary
 from tests.data.make import tree
 from tests.pipeline.make import rewritten, stamps
 from tests.projector.make import CLASSES, OPTIONS, config, data, projector_files
 
-# Ends itself with SIGKILL in place of the N-th rename
+RENAMES = (3, 9, 16, 26)  # pixels 2 a class; each training then writes a state every 2 steps and at its end
+# Children, each of which ends itself with SIGKILL in place of its N-th rename; forked, so that they import nothing
 KILLED = """
 import json, os, signal, sys
+import open_clip
 from raycond import files
 from raycond.projector import fit_projector
 from raycond.projector_config import load_projector_config
 
-rename, left = os.replace, [int(sys.argv[1])]
+def run(count, options):
+    rename, left = os.replace, [count]
 
-def replace(*names):
-    left[0] -= 1
-    if not left[0]:
-        os.kill(os.getpid(), signal.SIGKILL)
-    rename(*names)
+    def replace(*names):
+        left[0] -= 1
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        rename(*names)
 
-files.os.replace = replace
-fit_projector(load_projector_config(json.loads(sys.argv[2])))
+    files.os.replace = replace
+    fit_projector(load_projector_config(options))
+
+ends = []
+for count, options in json.loads(sys.argv[1]):
+    child = os.fork()
+    if not child:
+        try:
+            run(count, options)
+        finally:
+            os._exit(1)
+    ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(ends)
 """
 
 
@@ -87,8 +101,6 @@ def test_what_it_makes(source: Path, whole: Path) -> None:
 
 
 def test_it_is_a_labeler(whole: Path) -> None:
-    if "projector" not in KINDS:
-        pytest.skip("labelers do not know projectors yet")
     labeler = open_labeler(f"projector:{whole}", classes=Classes.of(CLASSES), device="cpu")
     assert labeler.logits is not None
     images = torch.rand(3, 3, 8, 8)
@@ -105,13 +117,20 @@ def test_rerun_does_nothing(source: Path, copy: Path) -> None:
     assert "start" not in run.seconds
 
 
-# renames: pixels 2 a class; each training then writes a state every 2 steps and at its end
-@pytest.mark.parametrize("renames", [3, 9, 16, 26])
-def test_killed_run_resumes_to_the_same_bytes(source: Path, whole: Path, tmp_path: Path, renames: int) -> None:
-    out = tmp_path / "out"
-    options = json.dumps({**OPTIONS, "data": str(source), "out": str(out)})
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(renames), options], capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+@pytest.fixture(scope="module")
+def killed(source: Path) -> Path:
+    """Folders of runs that were killed, by the number of the rename that they did not come to make."""
+    asked = [(n, {**OPTIONS, "data": str(source), "out": str(source / "killed" / str(n))}) for n in RENAMES]
+    found = subprocess.run(
+        [sys.executable, "-c", KILLED, json.dumps(asked)], capture_output=True, check=False, text=True
+    )
+    assert found.stdout.split("\n")[-2:] == [str([-signal.SIGKILL.value] * len(RENAMES)), ""], found.stderr
+    return source / "killed"
+
+
+@pytest.mark.parametrize("renames", RENAMES)
+def test_killed_run_resumes_to_the_same_bytes(source: Path, whole: Path, killed: Path, renames: int) -> None:
+    out = killed / str(renames)
     assert not (out / "projector.json").exists()
     before = stamps(out)
     run = fit_projector(config(source, out))
@@ -176,6 +195,10 @@ def test_own_clip_and_teachers(source: Path, whole: Path, tmp_path: Path) -> Non
     assert run.trained == ["fit"]
     assert set(projector_files(tmp_path / "out")) == {"delta.safetensors", "projector.json"}
     assert json.loads((tmp_path / "out" / "projector.json").read_text())["clip"]["spec"] is None
+    used = summary(config(source, tmp_path / "out", clip=str(whole / "clip"), teachers=[spec]), run)
+    assert f"--labeler projector:{tmp_path}/out,clip={whole}/clip" in used
+    opened = open_labeler(f"projector:{tmp_path}/out,clip={whole}/clip", classes=Classes.of(CLASSES), device="cpu")
+    assert opened.name == f"projector:{config(source, tmp_path).name}"
     alone = fit_projector(config(source, tmp_path / "alone", clip=str(whole / "clip"), teachers=["none"], conv_rank=0))
     assert alone.teachers == ()
     assert "with the labels on held-out images" in summary(
@@ -226,6 +249,12 @@ def test_wrong_options_are_found_at_once(source: Path, tmp_path: Path, options: 
     assert not (tmp_path / "out" / "work" / "pixels").exists()
 
 
+def test_checkpoints_of_one_step(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--keep 1 2: both are step 1 of the teacher's training on 16 images"):
+        fit_projector(config(source, tmp_path / "out", teacher_batch=64))
+    assert not (tmp_path / "out" / "work" / "training").exists()  # before a CLIP is trained
+
+
 def test_classes_without_names(tmp_path: Path) -> None:
     tree(tmp_path / "data" / "train", dict.fromkeys(("n00000001", "n00000002"), 6))
     with pytest.raises(UserError, match="class n00000001: has no name"):
@@ -245,7 +274,8 @@ def test_bytes(source: Path, whole: Path) -> None:
     text = bytes_table(config(source, whole), run)
     assert "300 epochs x 6 images x 2 classes" in text
     assert "projector delta, float16" in text
-    assert "public, not counted" in text
+    assert "top-" not in text  # two classes
+    assert "not public: it goes with the delta" in text  # this CLIP was trained here
     size = (whole / "delta.safetensors").stat().st_size
     numbers = sum(p.numel() for p in open_projector(str(whole), "cpu").delta().values())
     assert run.parameters == numbers

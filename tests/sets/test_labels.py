@@ -13,7 +13,7 @@ from raycond.labels.clip import open_clip_model
 from raycond.labels.delta import ABOUT, DELTA, save_projector
 from raycond.labels.projected import identity, open_logits
 from raycond.labels.projector import Projector
-from raycond.sets.labels import attach_projector, projector_problems
+from raycond.sets.labels import attach_projector, bytes_table, projector_problems
 from raycond.sets.manifest import read_manifest
 from raycond.sets.verify import verify
 from tests.labels.clips import pictures, saved
@@ -52,6 +52,11 @@ def test_a_set_carries_its_projector(tmp_path: Path) -> None:
     assert (noted["name"], noted["dtype"], noted["parameters"]) == ("toy", "float16", projector.count)
     assert noted["base"] == {"name": "clip", "digest": projector.clip.digest, "carried": True}
     assert f"label generator {own:,}" in (tmp_path / "set" / "README.md").read_text()
+    text = bytes_table(manifest)
+    assert "IPC 1, base model clip" in text
+    assert text.count("As HeLlO counts it") == 2
+    assert "300 epochs x 12 images x 3 classes" in text
+    assert "not public: it goes with the delta" in text
     whole = {k: v for k, v in before.items() if k not in ("files", "storage_bytes", "labels")}
     assert whole.items() <= manifest.items()
 
