@@ -138,7 +138,7 @@ def cells_of(
 
 def recipes(options: argparse.Namespace) -> tuple[Recipe, Recipe]:
     """Of soft labels and of hard ones."""
-    plain, changes = recipe(options.protocol), parse_settings(options.changes)
+    plain, changes = recipe(options.protocol).override(checks=1), parse_settings(options.changes)
     hard = {name: value for name, value in changes.items() if name not in ("loss", "ce_weight", "temperature")}
     return plain.override(**{**SOFT, **changes}), plain.override(**{**hard, "loss": "cross-entropy"})
 

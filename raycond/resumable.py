@@ -54,7 +54,6 @@ class Resumable:
     """
 
     what = "training"
-    shares_buffers = True  # before every step, from the first worker: what BatchNorm has learnt
 
     def __init__(
         self, settings: Settings, net: nn.Module, *, total: int, seed: int, device: Any, rank: int = 0, world: int = 1
@@ -202,9 +201,7 @@ class Resumable:
         devices = [self.device] if self.device.type == "cuda" else None
         # all parameters are used; saying so would let DDP regroup them after its first step, so that a training that
         # goes on would add up the gradients of three or more workers in another order than one that never stopped
-        return DistributedDataParallel(
-            self.net, device_ids=devices, find_unused_parameters=True, broadcast_buffers=self.shares_buffers
-        )
+        return DistributedDataParallel(self.net, device_ids=devices, find_unused_parameters=True)
 
     # ---- what is kept
 

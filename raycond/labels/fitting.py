@@ -44,7 +44,6 @@ class ProjectorFit(Resumable):
     gradients. learn, held: rows of `pixels` to learn from and to check on. teachers: None for the labels alone."""
 
     what = "fit"
-    shares_buffers = False  # CLIP's are frozen
 
     def __init__(
         self,

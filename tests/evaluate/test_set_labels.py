@@ -13,8 +13,7 @@ from raycond.errors import UserError
 from raycond.evaluate import LabelledImages, recipe, train_and_test
 from raycond.evaluate.images import ImageOptions, SetImages
 from raycond.evaluate.set_labels import store_set_labels
-from raycond.labels import labelers, shelf
-from raycond.labels.labelers import Kind, open_labeler
+from raycond.labels.labelers import open_labeler
 from raycond.labels.stored import verify_labels
 from tests.sets.make import CLASSES, write
 
@@ -28,9 +27,7 @@ def teacher(tmp_path: Path) -> str:
     return f"teacher:convnet3-w8@{tmp_path}/w.pt,mean=0.5,std=0.25"
 
 
-def test_every_ipc_gets_its_labels_and_students_find_them(
-    tmp_path: Path, teacher: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_ipc_gets_its_labels_and_students_find_them(tmp_path: Path, teacher: str) -> None:
     write(tmp_path / "set")
     told: list[int] = []
     found = store_set_labels(
@@ -44,8 +41,6 @@ def test_every_ipc_gets_its_labels_and_students_find_them(
     assert [(index["images"], index["views"]) for index in found.values()] == [(3, 3), (12, 3)]
     assert verify_labels(str(tmp_path / "labels" / "ipc4")) == []
     assert str(tmp_path) not in json.dumps(found)
-    kind = Kind("online", "DIR", "stored", shelf.identity, shelf.open_stored)
-    monkeypatch.setitem(labelers.KINDS, "stored", kind)
     stored = open_labeler(f"stored:{tmp_path}/labels", classes=CLASSES, device="cpu")
     for ipc in (1, 4):
         train = SetImages(str(tmp_path / "set"), ipc, "uniform").load(3, ImageOptions(12, "crop", 3, 1000))

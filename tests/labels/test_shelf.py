@@ -10,7 +10,7 @@ import torch
 from raycond.data.classes import Classes
 from raycond.errors import ClassMismatch, UserError
 from raycond.labels import labelers, shelf
-from raycond.labels.labelers import Kind, open_labeler
+from raycond.labels.labelers import open_labeler
 from raycond.labels.stored import Encoding, StoredLabels, write_labels
 
 CLASSES = Classes.of(("a", "b"))
@@ -49,7 +49,7 @@ def test_a_shelf_finds_the_labels_of_a_set(tmp_path: Path) -> None:
         "ipc10",
         "ipc10",
     ]
-    with pytest.raises(UserError, match="none of its 2 stored labels are of this set of 2 images"):
+    with pytest.raises(UserError, match=r"none of its 2 stored labels are of this set of 2 images.*--baselines none"):
         labels.of(torch.tensor([1, 5]))
     alone = shelf.open_labels(str(tmp_path / "ipc2"), CLASSES)
     assert type(alone) is StoredLabels
@@ -58,10 +58,8 @@ def test_a_shelf_finds_the_labels_of_a_set(tmp_path: Path) -> None:
         alone.of(torch.tensor([4]))
 
 
-def test_as_a_labeler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_a_labeler(tmp_path: Path) -> None:
     write(tmp_path, (1, 2))
-    kind = Kind("online", "DIR", "labels stored for the views of a set", shelf.identity, shelf.open_stored)
-    monkeypatch.setitem(labelers.KINDS, "stored", kind)
     found = open_labeler(f"stored:{tmp_path}", classes=CLASSES, device="cpu")
     assert (found.name, found.mode) == ("stored:teacher:x, 3 views", "online")
     assert labelers.identity(f"stored:{tmp_path}", CLASSES) == (found.name, found.digest)
