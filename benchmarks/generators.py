@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.utils import logging
 
 from benchmarks.common import machine, print_table, side_by_side
 from raycond.config import GeneratorOptions
@@ -137,6 +138,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args(arguments)
+    logging.set_verbosity_error()  # of casts and of files being written
+    logging.disable_progress_bar()
     print(machine())
     print(f"{args.device}, {parse_dtype(args.dtype, args.device)}, {args.steps} steps, batch {args.batch}")
     rows = [row for model in args.models for kind in ("sd", "dit") for row in compare(kind, model, args)]
