@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 
 import pytest
-
-
-def default_interrupt() -> None:
-    """For `preexec_fn`: a shell may have its background jobs ignore SIGINT, and children inherit that."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def ended(process: subprocess.Popen[str], seconds: float = 60) -> str:

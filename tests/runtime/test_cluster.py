@@ -20,7 +20,7 @@ from raycond.errors import UserError
 from raycond.pipeline import quantize
 from raycond.runtime.cluster import RayRunner, actors_on
 from tests.pipeline.make import config, contents, data
-from tests.processes import default_interrupt, ended
+from tests.processes import ended
 
 pytestmark = pytest.mark.ray
 
@@ -175,7 +175,6 @@ def _started(arguments: list[str], **env: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=default_interrupt,
     )
 
 

@@ -33,7 +33,7 @@ from raycond.runtime.tuner import GRAIN, HEADROOM, MAX_RESTARTS, Slots, TuneRunn
 from tests.grid.make import MEASURED, grid_config, made_run, table
 from tests.grid.units import PROTOCOL, Broken, Killed, Told, cell, decoded, unit
 from tests.pipeline.make import data
-from tests.processes import default_interrupt, ended
+from tests.processes import ended
 from tests.runtime.test_live import Terminal
 
 pytestmark = pytest.mark.ray
@@ -300,8 +300,7 @@ def test_signal_stops_the_grid_and_the_same_command_goes_on(
     grid = ["--students", "mlp-w4", "--ipc", "1", "--set", "steps=300", "--baselines", "none", "--weights", "sqrt"]
     seeds = ["--seeds", *map(str, range(40)), "--no-dashboard"]
     env = {**os.environ, "RAY_ADDRESS": "local"}
-    options: dict[str, Any] = {"stderr": subprocess.PIPE, "text": True, "preexec_fn": default_interrupt}
-    with subprocess.Popen([*command, *grid, *seeds], env=env, **options) as process:
+    with subprocess.Popen([*command, *grid, *seeds], env=env, stderr=subprocess.PIPE, text=True) as process:
         while not list(out.glob("work/cells/*")):
             assert process.poll() is None
             time.sleep(0.2)
