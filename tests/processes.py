@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 
-def ended(process: subprocess.Popen[str], seconds: float = 60) -> str:
+def ended(process: subprocess.Popen[str], seconds: float = 120) -> str:
     """What it wrote to stderr, once it has ended; killed and told, with what it wrote, where it does not end."""
     try:
         return process.communicate(timeout=seconds)[1]

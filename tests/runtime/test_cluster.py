@@ -188,7 +188,7 @@ def children() -> Iterator[list[psutil.Process]]:
             process.kill()
 
 
-def _gone(processes: list[psutil.Process], seconds: float = 20) -> bool:
+def _gone(processes: list[psutil.Process], seconds: float = 60) -> bool:
     _, alive = psutil.wait_procs(processes, timeout=seconds)
     return not alive
 
