@@ -17,7 +17,7 @@ import pytest
 from raycond.projector import fit_projector
 from tests.projector.make import config, data, projector_files
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long]
 
 # long enough for the group of workers to be caught in the middle
 OPTIONS: dict[str, Any] = {
