@@ -16,7 +16,7 @@ import pytest
 from raycond.generator import train_generator
 from tests.generator.make import config, data, pipeline_files
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long]
 
 # long enough for the group of workers to be caught in the middle
 OPTIONS: dict[str, Any] = {"runner": "ray", "workers": 2, "steps": 3000, "log_every": 50, "checkpoint_every": 200}
