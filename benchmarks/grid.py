@@ -22,12 +22,13 @@ from pathlib import Path
 import torch
 
 from benchmarks.common import machine, print_table
-from raycond.config import load_config, load_grid_config
+from raycond.config import load_config
 from raycond.evaluate.labelled import LabelledImages
 from raycond.evaluate.protocol import recipe
 from raycond.evaluate.table import Check, Row
 from raycond.evaluate.train import train_and_test
 from raycond.grid import evaluate_grid
+from raycond.grid_config import load_grid_config
 from raycond.grid_summary import GridRun
 from raycond.pipeline import quantize
 

@@ -70,9 +70,18 @@ def data_of(source: str, given: str | None) -> str:
     return "digits:" if source == "digits" else str(folder("RAYCOND_DATA", "data") / source)
 
 
+def changes_of(source: str) -> dict[str, Any]:
+    """What two processors change of the source's preset: of photographs the side, the CLIP, and how large a side the
+    teacher sees."""
+    if source != "imagenette":
+        return {}
+    weights = folder("RAYCOND_WEIGHTS", "weights") / "mobilenet_v2_imagenet.safetensors"
+    return {"clip": "train", "size": 64, "teachers": [f"mobilenet_v2@{weights},mean=0.5,std=0.5,size=128"]}
+
+
 def fits(options: argparse.Namespace, data: str, out: Path) -> dict[str, ProjectorRun]:
     """The projector of every rung. The whole method comes first: its CLIP and teachers serve the others."""
-    common = {"data": data, "runner": options.runner}
+    common = {"data": data, "runner": options.runner, **changes_of(options.source)}
     if options.limit:
         common["limit"] = options.limit
 
@@ -181,8 +190,8 @@ def _start() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", default="digits", choices=["digits", "fashion-mnist"])
-    parser.add_argument("--data", help="by default digits:, or Fashion-MNIST in RAYCOND_DATA")
+    parser.add_argument("--source", default="digits", choices=["digits", "fashion-mnist", "imagenette"])
+    parser.add_argument("--data", help="by default digits:, or the source's folder in RAYCOND_DATA")
     parser.add_argument("--out", help="by default runs/bench/ladder-SOURCE")
     parser.add_argument("--limit", type=int, help="images per class that the projectors are fitted on")
     parser.add_argument("--ipc", type=int, default=10)
@@ -200,7 +209,7 @@ def main() -> None:
     out = Path(options.out or ROOT / "runs" / "bench" / f"ladder-{options.source}").absolute()
     run = fits(options, data, out)
     whole, classes = run["+ text initialisation"], run["+ text initialisation"].source.classes
-    preset = load_projector_config({"data": data}, preset=options.source)
+    preset = load_projector_config({"data": data, **changes_of(options.source)}, preset=options.source)
     size = ImageOptions(preset.size, preset.resize, preset.channels, preset.max_pixels)
     sets = image_sets(options, whole, size, out)
     labels = str(out / "labels")

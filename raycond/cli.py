@@ -6,10 +6,11 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from raycond import __version__
+from raycond.cli_groups import RESIZE, SOURCE, Option, layered, runner_options, source_options
 from raycond.errors import RaycondError, UserError
 from raycond.generator_cli import generator_options, train_generator
 from raycond.labels_cli import attach, attach_options, collage_options, collages, store_labels, store_options
@@ -69,15 +70,9 @@ def guarded(command: str, options: dict[str, Any]) -> int:
 
 def quantize_options(parser: argparse.ArgumentParser) -> None:
     """The options of pipelines/imagenet_quantize.py. None has a default here: presets and files come first."""
-    add = parser.add_argument
-    add("--preset", metavar="NAME", help="start from a preset: digits, imagenet")
-    add("--config", metavar="FILE", help="YAML file with any of the fields below (underscores for dashes)")
-
-    def option(*names: str, **settings: Any) -> None:
-        add(*names, default=argparse.SUPPRESS, **settings)
-
+    option = layered(parser, "digits, imagenet")
     option("--name", help="name of the run and of the set")
-    option("--data", metavar="URI", help="source: class folders, .tar, .parquet, idx files or digits:")
+    option("--data", metavar="URI", help=SOURCE)
     option("--val", metavar="URI", help="source of the validation images (default: the val split of --data)")
     option("--out", metavar="DIR", help="run folder, local or s3://, gs:// (default runs/NAME)")
     option("--work", metavar="DIR", help="codebooks and images that runs share (default: in the run folder)")
@@ -85,7 +80,7 @@ def quantize_options(parser: argparse.ArgumentParser) -> None:
     option("--posterior", choices=["mean", "sample"], help="of an AutoencoderKL (default mean)")
     option("--dtype", metavar="TYPE", help="of the codec: auto, float32, bfloat16, float16")
     option("--size", type=int, metavar="N", help="pixels per side")
-    option("--resize", choices=["crop", "squash"], help="shorter side and centre crop (default), or squash")
+    option("--resize", choices=["crop", "squash"], help=RESIZE)
     option("--ipc", type=int, nargs="+", metavar="N", help="images per class")
     option("--quantizer", choices=["lloyd", "clvq", "faiss", "gmm"])
     option("--restarts", type=int, metavar="N", help="of lloyd (default 5)")
@@ -94,31 +89,22 @@ def quantize_options(parser: argparse.ArgumentParser) -> None:
     _diffusion_options(option)
     option("--output-size", type=int, metavar="N", help="pixels per side of the condensed images, if not --size")
     option("--image-format", choices=["png", "jpeg", "webp"])
-    option("--limit", type=int, metavar="N", help="images per class taken from the source")
-    option("--classes", type=int, metavar="N", help="only the first N classes")
-    option("--image-column", metavar="NAME", help="of a Parquet source")
-    option("--label-column", metavar="NAME", help="of a Parquet source")
-    option("--seed", type=int, metavar="N")
+    source_options(option)
     option("--batch", type=int, metavar="N", help="images encoded at once")
     option("--actors", type=int, metavar="N", help="class actors (default: as many as fit)")
     option("--gpus-per-actor", type=float, metavar="X", help="may be a fraction; 0 for none")
     option("--cpus-per-actor", type=int, metavar="N")
-    option("--decode-threads", type=int, metavar="N", help="JPEG threads of an actor (default CPUs + 1)")
     option("--classes-at-once", type=int, metavar="N", help="classes quantized together on a GPU")
-    option("--max-bad", metavar="N|P%", help="bad images allowed (default 1%%)")
-    option("--max-pixels", type=int, metavar="N", help="a larger image is quarantined as a decompression bomb")
-    option("--runner", choices=["ray", "local"])
-    option("--no-dashboard", dest="dashboard", action="store_false", help="of a Ray started here")
+    runner_options(option)
     option("--w2-classes", type=int, metavar="N", help="classes measured for the W2 table")
     option("--students", nargs="+", metavar="NAME", help="convnet3-w32, resnet18, any torchvision classifier, …")
     option("--seeds", type=int, nargs="+", metavar="N", help="of the evaluation")
     option("--protocol", metavar="NAME", help="evaluation recipe (default quick)")
     option("--methods", nargs="+", metavar="NAME", help="rows: random medoid d4m ddoq full")
     option("--no-evaluate", dest="evaluate", action="store_false")
-    add("--dry-run", action="store_true", help="check everything and say what would be done")
 
 
-def _diffusion_options(option: Callable[..., None]) -> None:
+def _diffusion_options(option: Option) -> None:
     option("--strength", type=float, metavar="X", help="sd: share of the steps that are run (default 0.7)")
     option("--noise", type=float, metavar="X", help="dit: share of the schedule to start from (default 0.5; 1: noise)")
     option("--guidance", type=float, metavar="X", help="classifier-free scale (default 8 for sd, 4 for dit)")
@@ -156,8 +142,7 @@ def grid_options(parser: argparse.ArgumentParser) -> None:
     option("--gpus-per-trial", type=float, metavar="X", help="a fraction; 0 for none (default: by measured memory)")
     option("--cpus-per-trial", type=int, metavar="N")
     option("--max-pixels", type=int, metavar="N", help="a larger image is left out as a decompression bomb")
-    option("--runner", choices=["ray", "local"])
-    option("--no-dashboard", dest="dashboard", action="store_false", help="of a Ray started here")
+    runner_options(option)
     option("--resume", action="store_true", help="go on with the grid in --out, with its options")
 
 
@@ -170,7 +155,7 @@ def export_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(options: dict[str, Any]) -> int:
-    from raycond.config import load_grid_config
+    from raycond.grid_config import load_grid_config
 
     if "changes" in options:
         from raycond.evaluate.protocol import parse_settings

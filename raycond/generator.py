@@ -22,9 +22,10 @@ from raycond.latents.codec import Codec, open_codec
 from raycond.progress import Timed
 from raycond.runtime import records
 from raycond.runtime.autoencoder import codec_label, trained_codec
+from raycond.runtime.class_files import ClassFiles, make_class_files
 from raycond.runtime.generator_job import TrainingJob
 from raycond.runtime.generator_layout import GeneratorLayout
-from raycond.runtime.latents import Encoded, EncodeSpec, encode_classes
+from raycond.runtime.latents import EncodeSpec
 from raycond.runtime.stages import class_fingerprints
 from raycond.runtime.training import TrainingRunner, on_demand
 
@@ -128,14 +129,14 @@ def train_generator(config: GeneratorTrainingConfig) -> GeneratorRun:
     spec = EncodeSpec(config, source, where, codec.digest, codec.channels, layout)
     with on_demand(config, run) as runner:
         with run.timed("encode"):
-            encoded = encode_classes(runner, spec, fingerprints)
+            encoded = make_class_files(runner, spec, fingerprints)
         run.images, run.encoded = encoded.images, encoded.computed
         _quarantine(config, run, encoded)
         _train(config, run, runner, codec, encoded)
     return run
 
 
-def _quarantine(config: GeneratorTrainingConfig, run: GeneratorRun, encoded: Encoded) -> None:
+def _quarantine(config: GeneratorTrainingConfig, run: GeneratorRun, encoded: ClassFiles) -> None:
     run.bad = len(encoded.bad)
     if encoded.bad or files.exists(run.layout.quarantine):  # an older one would tell of images that are good now
         quarantine.write(run.layout.quarantine, encoded.bad)
@@ -153,7 +154,7 @@ def _train(
     run: GeneratorRun,
     runner: Callable[[], TrainingRunner],
     codec: Codec,
-    encoded: Encoded,
+    encoded: ClassFiles,
 ) -> None:
     """Train and write the folder, unless a valid record says that this has been done."""
     settings = config.to_dict()["dit"]
@@ -202,7 +203,7 @@ def _machine(config: GeneratorTrainingConfig, runner: TrainingRunner) -> dict[st
     return {"workers": workers, "device": runner.device, "threads": config.cpus_per_worker}
 
 
-def _about(config: GeneratorTrainingConfig, run: GeneratorRun, codec: Codec, encoded: Encoded) -> dict[str, Any]:
+def _about(config: GeneratorTrainingConfig, run: GeneratorRun, codec: Codec, encoded: ClassFiles) -> dict[str, Any]:
     """What raycond.json says, without the addresses of this machine: a generator is made to be given away."""
     plain = config.to_dict()
     kept = ("size", "resize", "flip", "posterior", "dtype", "limit", "seed", "batch_encode", "dit", "autoencoder")

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any, Literal
 
 import pydantic
 from pydantic.dataclasses import dataclass
 
-from raycond import files
-from raycond.config import (
-    AutoencoderConfig,
-    QuantizeConfig,
-    check_fields,
-    field_names,
-    layers,
-    merge_layers,
-    place,
-    run_name,
-    spec_place,
-    validated,
-)
+from raycond.config import AutoencoderConfig, QuantizeConfig
+from raycond.options import field_names, layers, merge_layers, presets, settle, spec_place, validated
 
 
 @dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
@@ -50,6 +38,10 @@ class DitConfig:
     clip: float = pydantic.Field(default=1.0, ge=0)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     log_every: int = pydantic.Field(default=50, ge=1)
+
+    @property
+    def optimizer(self) -> str:
+        return "adamw"
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -130,26 +122,14 @@ class GeneratorTrainingConfig:
         return plain
 
 
-def generator_presets() -> dict[str, str]:
-    """Name → YAML text of every preset of a generator's training."""
-    folder = resources.files("raycond") / "presets" / "generators"
-    entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
-    return {e.name.removesuffix(".yaml"): e.read_text() for e in entries if e.name.endswith(".yaml")}
-
-
 def load_generator_config(
     options: Mapping[str, Any], *, preset: str | None = None, config: str | None = None
 ) -> GeneratorTrainingConfig:
     """Merge preset < YAML file < options (field name → value; those of `DitConfig` too). Raises UserError naming a
     wrong field."""
     section = {name: name for name in field_names(DitConfig)}
-    merged = merge_layers(layers(options, generator_presets(), preset, config), "dit", section)
-    check_fields(merged, GeneratorTrainingConfig)
-    merged.setdefault("name", run_name(str(merged.get("data", ""))))
-    merged.setdefault("out", files.join("runs", f"{merged['name']}-dit"))
-    for key in ("data", "out"):
-        if merged.get(key):
-            merged[key] = place(str(merged[key]))
+    merged = merge_layers(layers(options, presets("generators"), preset, config), "dit", section)
+    settle(merged, GeneratorTrainingConfig, ("data", "out"), "-dit")
     if merged.get("codec"):
         merged["codec"] = spec_place(str(merged["codec"]))
     return validated(GeneratorTrainingConfig, merged, "dit", section)

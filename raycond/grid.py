@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from raycond import files, networks
-from raycond.config import GridConfig, load_grid_config
 from raycond.data import quarantine
 from raycond.data.classes import require_same
 from raycond.data.quarantine import Limit
@@ -18,6 +17,7 @@ from raycond.evaluate.cell import Cell, as_hard, as_plain, decoded_side
 from raycond.evaluate.continual import seen_classes
 from raycond.evaluate.images import ImageOptions, pixels
 from raycond.evaluate.table import FULL
+from raycond.grid_config import GridConfig, load_grid_config
 from raycond.grid_summary import GridRun, build_report, summary
 from raycond.labels import labelers
 from raycond.report import write_grid_report

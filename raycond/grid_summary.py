@@ -8,12 +8,12 @@ from importlib import metadata
 from typing import Any
 
 from raycond import __version__, files
-from raycond.config import GridConfig
 from raycond.data.classes import Classes
 from raycond.data.sources import Source
 from raycond.evaluate import protocol, ranking, table
 from raycond.evaluate.images import ImageOptions
 from raycond.evaluate.table import Row
+from raycond.grid_config import GridConfig
 from raycond.progress import Timed
 from raycond.report import GridReport, Size
 from raycond.runtime.contenders import OpenedSet

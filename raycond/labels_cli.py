@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from raycond.cli_groups import SOURCE
 from raycond.errors import UserError
 from raycond.progress import Progress
 
@@ -35,7 +36,7 @@ def collage_options(parser: argparse.ArgumentParser) -> None:
     parser.argument_default = argparse.SUPPRESS
     option = parser.add_argument
     option("out", metavar="OUT", help="folder of the set to write")
-    option("--data", required=True, metavar="URI", help="source: class folders, .tar, .parquet, idx files or digits:")
+    option("--data", required=True, metavar="URI", help=SOURCE)
     option("--teacher", required=True, metavar="SPEC", help="NAME[@FILE][,OPTION=VALUE…]: chooses the crops")
     option("--size", type=int, required=True, metavar="N", help="pixels per side of a collage")
     option("--ipc", type=int, nargs="+", required=True, metavar="N", help="images per class")

@@ -18,7 +18,7 @@ from raycond.errors import UserError, named
 from raycond.evaluate import protocol, table
 from raycond.generate.generator import Description, describe
 from raycond.generate.images import unpack
-from raycond.latents.codec import open_codec
+from raycond.latents.codec import Codec, open_codec
 from raycond.networks import build
 from raycond.quantize import store
 from raycond.report import write_report
@@ -61,27 +61,19 @@ def prepare(config: QuantizeConfig, index_dir: str | None = None) -> QuantizeRun
     diffusion = None
     if config.diffuses:
         assert codec is not None  # a diffusion model is of one codec, which is there
-        diffusion = _described(config, source, codec)
+        diffusion = describe(
+            config.generator, options=config.diffusion, classes=source.classes, codec=codec, size=config.size
+        )
     val = None
     if config.evaluate:
         val = _open_val(config, source, options)
     if files.exists(files.join(layout.condensed, "manifest.json")):
         _require_same_set(layout, source)
-    return QuantizeRun(layout, source, val, codec, diffusion)
+    return QuantizeRun(layout, source, val, _codec_facts(config, config.codec, codec) if codec else None, diffusion)
 
 
-def _described(config: QuantizeConfig, source: Source, codec: CodecFacts) -> Description:
-    return describe(
-        config.generator,
-        options=config.diffusion,
-        classes=source.classes,
-        codec=open_codec(codec.where, dtype="float32"),
-        size=config.size,
-    )
-
-
-def _check_options(config: QuantizeConfig) -> CodecFacts | None:
-    """What needs no data; the facts of the codec unless it is to be trained."""
+def _check_options(config: QuantizeConfig) -> Codec | None:
+    """What needs no data; the codec unless it is to be trained."""
     with named("--max-bad"):
         Limit.parse(config.max_bad)
     if config.evaluate:
@@ -94,7 +86,7 @@ def _check_options(config: QuantizeConfig) -> CodecFacts | None:
     if config.runner == "ray" and config.out.startswith("memory://"):
         raise UserError(f"--out {config.out}: is of one process; use --runner local, or a place that workers can reach")
     if config.codec != "train":
-        return _codec_facts(config, config.codec)
+        return _open_codec(config, config.codec)
     assert config.autoencoder is not None  # the configuration checks it
     factor = 2 ** (len(config.autoencoder.widths) - 1)
     if config.size % factor:
@@ -102,9 +94,13 @@ def _check_options(config: QuantizeConfig) -> CodecFacts | None:
     return None
 
 
-def _codec_facts(config: QuantizeConfig, where: str) -> CodecFacts:
+def _open_codec(config: QuantizeConfig, where: str) -> Codec:
     codec = open_codec(where, dtype="float32")
     codec.latent_shape(config.size)
+    return codec
+
+
+def _codec_facts(config: QuantizeConfig, where: str, codec: Codec) -> CodecFacts:
     return CodecFacts(where, codec_label(config, where), codec.digest, codec.channels)
 
 
@@ -161,7 +157,8 @@ def _stages(config: QuantizeConfig, run: QuantizeRun, runner: Runner) -> None:
     fingerprints = class_fingerprints(run.source)
     if run.codec is None:
         with run.timed("codec"):
-            run.codec = _codec_facts(config, trained_codec(config, run.source, fingerprints, run.layout, "cpu"))
+            where = trained_codec(config, run.source, fingerprints, run.layout, "cpu")
+            run.codec = _codec_facts(config, where, _open_codec(config, where))
     codec = run.codec
     spec = WorkerSpec(config, run.source, codec.where, codec.digest, codec.channels, run.layout, run.diffusion)
     with run.timed("condense"):

@@ -23,8 +23,8 @@ from raycond.progress import Timed
 from raycond.projector_config import TRAIN, ProjectorConfig
 from raycond.resumable import seeded
 from raycond.runtime import records
-from raycond.runtime.latents import Encoded, encode_classes
-from raycond.runtime.pixels import PixelSpec, pixel_files
+from raycond.runtime.class_files import ClassFiles, make_class_files
+from raycond.runtime.pixels import PixelSpec
 from raycond.runtime.projector_job import ClipJob, FitJob, Learnt, TeacherJob
 from raycond.runtime.projector_layout import ProjectorLayout
 from raycond.runtime.stages import class_fingerprints
@@ -139,10 +139,10 @@ def fit_projector(config: ProjectorConfig) -> ProjectorRun:
     fingerprints = class_fingerprints(source)
     with on_demand(config, run) as runner:
         with run.timed("decode"):
-            decoded = encode_classes(runner, PixelSpec(config, source, layout), fingerprints)
+            decoded = make_class_files(runner, PixelSpec(config, source, layout), fingerprints)
         run.images, run.decoded = decoded.images, decoded.computed
         _quarantine(config, run, decoded)
-        learnt = Learnt(pixel_files(decoded), config.holdout, config.seed)
+        learnt = Learnt(decoded.found, config.holdout, config.seed)
         if config.teachers == (TRAIN,):
             kept_steps(config.teacher, learnt.count)  # before a CLIP is trained
         clip = _clip(config, run, runner, learnt, decoded.digest)
@@ -152,7 +152,7 @@ def fit_projector(config: ProjectorConfig) -> ProjectorRun:
     return run
 
 
-def _quarantine(config: ProjectorConfig, run: ProjectorRun, decoded: Encoded) -> None:
+def _quarantine(config: ProjectorConfig, run: ProjectorRun, decoded: ClassFiles) -> None:
     run.bad = len(decoded.bad)
     if not decoded.bad:
         return
@@ -251,7 +251,7 @@ def _record(record: str, expected: str, folder: str, names: Sequence[str], **fac
 
 
 def _fit(
-    config: ProjectorConfig, run: ProjectorRun, runner: Runner, learnt: Learnt, decoded: Encoded, clip: str
+    config: ProjectorConfig, run: ProjectorRun, runner: Runner, learnt: Learnt, decoded: ClassFiles, clip: str
 ) -> None:
     """Fit and write the folder, unless a valid record says that this has been done."""
     options, classes = options_of(config), run.source.classes
@@ -308,7 +308,7 @@ def _write(
 
 
 def _about(
-    config: ProjectorConfig, run: ProjectorRun, taught: list[dict[str, Any]], decoded: Encoded
+    config: ProjectorConfig, run: ProjectorRun, taught: list[dict[str, Any]], decoded: ClassFiles
 ) -> dict[str, Any]:
     """What projector.json says, without the addresses of this machine: a projector is made to be given away."""
     plain = config.to_dict()

@@ -5,47 +5,31 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from raycond.cli_groups import RESIZE, SOURCE, Option, layered, runner_options, source_options, worker_options
+
 
 def projector_options(parser: argparse.ArgumentParser) -> None:
     """The options of pipelines/fit_projector.py. None has a default here: presets and files come first."""
-    add = parser.add_argument
-    add("--preset", metavar="NAME", help="start from a preset: digits, fashion-mnist, imagenette, imagenet")
-    add("--config", metavar="FILE", help="YAML file with any of the fields below (underscores for dashes)")
-
-    def option(*names: str, **settings: Any) -> None:
-        add(*names, default=argparse.SUPPRESS, **settings)
-
+    option = layered(parser, "digits, fashion-mnist, imagenette, imagenet")
     option("--name", help="name of the projector")
-    option("--data", metavar="URI", help="source: class folders, .tar, .parquet, idx files or digits:")
+    option("--data", metavar="URI", help=SOURCE)
     option("--out", metavar="DIR", help="the projector's folder (default runs/NAME-projector)")
     option("--clip", metavar="MODEL:TAG|DIR", help="of open_clip (default RN50:openai), a local folder, or train")
     option("--teachers", nargs="+", metavar="SPEC", help="NAME[@FILE][,OPTION=VALUE…], or train (default), or none")
     _projector_options(option)
     option("--size", type=int, metavar="N", help="pixels per side at which images are decoded (default 224)")
-    option("--resize", choices=["crop", "squash"], help="shorter side and centre crop (default), or squash")
+    option("--resize", choices=["crop", "squash"], help=RESIZE)
     option("--channels", type=int, choices=[1, 3], help="1 for grey images (default 3)")
-    option("--limit", type=int, metavar="N", help="images per class taken from the source")
-    option("--classes", type=int, metavar="N", help="only the first N classes")
     option("--holdout", type=int, metavar="N", help="images per class to check on (default 10)")
     option("--ipc", type=int, metavar="N", help="images per class in the table of bytes (default 50)")
-    option("--image-column", metavar="NAME", help="of a Parquet source")
-    option("--label-column", metavar="NAME", help="of a Parquet source")
-    option("--seed", type=int, metavar="N")
-    option("--max-bad", metavar="N|P%", help="bad images allowed (default 1%%)")
-    option("--max-pixels", type=int, metavar="N", help="a larger image is left out as a decompression bomb")
-    option("--decode-threads", type=int, metavar="N", help="JPEG threads (default CPUs + 1)")
+    source_options(option)
     _fit_options(option)
     _teacher_options(option)
-    option("--checkpoint-every", type=int, metavar="N", help="steps (default 1000)")
-    option("--workers", type=int, metavar="N", help="that share each batch (default 1)")
-    option("--gpus-per-worker", type=float, metavar="N", help="0 or 1 (default: 1 where there are GPUs)")
-    option("--cpus-per-worker", type=int, metavar="N")
-    option("--runner", choices=["ray", "local"])
-    option("--no-dashboard", dest="dashboard", action="store_false", help="of a Ray started here")
-    add("--dry-run", action="store_true", help="check everything and say what would be done")
+    worker_options(option)
+    runner_options(option)
 
 
-def _projector_options(option: Any) -> None:
+def _projector_options(option: Option) -> None:
     option("--conv-rank", type=int, metavar="N", help="of the image tower's deltas, 0 for none (default 8)")
     option("--head-rank", type=int, metavar="N", help="default 64 up to 100 classes, else 128")
     option("--layout", choices=["3x3", "peft"], help="3 x 3 convolutions (default), or all but downsample's")
@@ -54,7 +38,7 @@ def _projector_options(option: Any) -> None:
     option("--dtype", choices=["float32", "float16", "int8"], help="of the delta on disk (default float16)")
 
 
-def _fit_options(option: Any) -> None:
+def _fit_options(option: Option) -> None:
     option("--epochs", type=float, metavar="X", help="of the fit, at most (default 10)")
     option("--batch", type=int, metavar="N", help="images per step, over all workers (default 256)")
     option("--lr", type=float, metavar="X", help="of the delta (default 5e-4)")
@@ -66,8 +50,6 @@ def _fit_options(option: Any) -> None:
     option("--schedule", choices=["cosine", "constant"], help="of the learning rate (default cosine)")
     option("--warmup", type=int, metavar="N", help="steps until the learning rate is reached (default 0)")
     option("--clip-norm", type=float, metavar="X", help="of the gradient, 0 for none (default 1)")
-    option("--precision", choices=["auto", "float32", "bfloat16"], help="auto: bfloat16 on GPUs")
-    option("--log-every", type=int, metavar="N", help="steps between entries of the loss curve (default 50)")
     option("--checks", type=int, metavar="N", help="of the held-out images in the whole fit (default 20)")
     option("--patience", type=int, metavar="N", help="checks without a better one that end it, 0: never (default 5)")
     option("--scale", type=float, nargs=2, metavar="X", help="random crops: least and most share of the area")
@@ -77,7 +59,7 @@ def _fit_options(option: Any) -> None:
     option("--mix-beta", type=float, metavar="X", help="of the Beta distribution of the mix (default 1)")
 
 
-def _teacher_options(option: Any) -> None:
+def _teacher_options(option: Option) -> None:
     option("--teacher-network", metavar="NAME", help="whose checkpoints teach (default resnet18)")
     option("--keep", type=float, nargs="+", metavar="EPOCH", help="its checkpoints, after these epochs")
     option("--teacher-batch", type=int, metavar="N", help="default 256")

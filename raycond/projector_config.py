@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any, Literal
 
 import pydantic
 from pydantic.dataclasses import dataclass
 
 from raycond import files
-from raycond.config import (
-    QuantizeConfig,
-    _labeler_place,
-    check_fields,
-    field_names,
-    layers,
-    merge_layers,
-    place,
-    run_name,
-    validated,
-)
+from raycond.config import QuantizeConfig
+from raycond.options import field_names, labeler_place, layers, merge_layers, presets, settle, validated
 
 TRAIN = "train"
 _FORBID = pydantic.ConfigDict(extra="forbid")
@@ -254,33 +244,21 @@ FIT_OPTIONS = {name: {"ce": "lambda", "clip": "clip_norm"}.get(name, name) for n
 TEACHER_OPTIONS = {"network": "teacher_network", "keep": "keep", "batch": "teacher_batch", "lr": "teacher_lr"}
 
 
-def projector_presets() -> dict[str, str]:
-    """Name → YAML text of every preset of a projector's fit."""
-    folder = resources.files("raycond") / "presets" / "projectors"
-    entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
-    return {e.name.removesuffix(".yaml"): e.read_text() for e in entries if e.name.endswith(".yaml")}
-
-
 def load_projector_config(
     options: Mapping[str, Any], *, preset: str | None = None, config: str | None = None
 ) -> ProjectorConfig:
     """Merge preset < YAML file < options (field name → value; those of `FIT_OPTIONS` and `TEACHER_OPTIONS` too). Raises
     UserError naming a wrong field."""
-    found = [_teacher_apart(layer) for layer in layers(options, projector_presets(), preset, config)]
+    found = [_teacher_apart(layer) for layer in layers(options, presets("projectors"), preset, config)]
     merged = merge_layers(found, "fit", FIT_OPTIONS)
     for section in SECTIONS[1:]:
         if any(layer.get(section) for layer in found):
             merged[section] = merge_layers(found, section, {})[section]
-    check_fields(merged, ProjectorConfig)
-    merged.setdefault("name", run_name(str(merged.get("data", ""))))
-    merged.setdefault("out", files.join("runs", f"{merged['name']}-projector"))
-    for key in ("data", "out"):
-        if merged.get(key):
-            merged[key] = place(str(merged[key]))
+    settle(merged, ProjectorConfig, ("data", "out"), "-projector")
     if merged.get("clip"):
         merged["clip"] = _clip_place(str(merged["clip"]))
     if merged.get("teachers"):
-        merged["teachers"] = [_labeler_place(str(spec)) for spec in merged["teachers"]]
+        merged["teachers"] = [labeler_place(str(spec)) for spec in merged["teachers"]]
     return validated(ProjectorConfig, merged, "fit", FIT_OPTIONS)
 
 

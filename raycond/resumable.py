@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -46,7 +47,7 @@ class Settings(Protocol):
     def log_every(self) -> int: ...
 
 
-class Resumable:
+class Resumable(ABC):
     """One worker's part of a training. `rank` and `world` are of torch's default process group if world > 1.
 
     net: what learns; its parameters that require a gradient are optimised. tensors: what `state` keeps (default: the
@@ -74,14 +75,14 @@ class Resumable:
 
     # ---- for those who derive from it
 
+    @abstractmethod
     def loss_of(self, rows: Tensor) -> Tensor:
         """Mean loss of this worker's share of the step's batch, given as positions in what is learnt."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def count(self) -> int:
         """How many examples there are."""
-        raise NotImplementedError
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -91,7 +92,7 @@ class Resumable:
         """Whether there is something to do after this step beside the entries of the curve."""
         return False
 
-    def reached(self) -> None:
+    def reached(self) -> None:  # noqa: B027, a hook that few need
         """Called after an entry of the curve."""
 
     @property
@@ -243,7 +244,7 @@ class Resumable:
         """What else `state` must keep."""
         return {}
 
-    def restore(self, extra: dict[str, Tensor]) -> None:
+    def restore(self, extra: dict[str, Tensor]) -> None:  # noqa: B027, for those that have an `extra`
         """From what `extra` gave."""
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from raycond.config import QuantizeConfig, load_config, load_grid_config, presets
+from raycond.config import QuantizeConfig, load_config
 from raycond.errors import UserError
+from raycond.grid_config import load_grid_config
+from raycond.options import presets
 
 
 def test_command_line_wins_over_file_wins_over_preset(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import torch
 
 from raycond import networks
 from raycond.cli import main
-from raycond.config import load_grid_config
 from raycond.data import quarantine
 from raycond.data.classes import Classes
+from raycond.grid_config import load_grid_config
 from raycond.labels.clip import open_clip_model
 from raycond.labels.delta import save_projector
 from raycond.labels.projector import Projector

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from raycond.generate.latents import LatentFiles, Latents
+from raycond.data.class_arrays import ArrayFiles
+from raycond.generate.latents import Latents
 from raycond.generate.training import DitTraining
 from raycond.generator_config import DitConfig
 from raycond.runtime.training import Job
@@ -18,7 +19,7 @@ class TrainingJob(Job):
 
     folder: str
     config: DitConfig
-    latents: LatentFiles
+    latents: ArrayFiles
     classes: int
     seed: int
     threads: int

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import torch
 
-from raycond.config import GridConfig
 from raycond.evaluate.table import Row
+from raycond.grid_config import GridConfig
 from raycond.runtime.cells import Unit, Watcher, carry_out, reason
 
 

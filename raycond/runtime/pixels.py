@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from raycond import files
+from raycond.data.class_arrays import npy
 from raycond.data.images import load_many
 from raycond.data.quarantine import BadRecord
 from raycond.data.sources import Source
 from raycond.errors import BadImage, RaycondError
-from raycond.labels.pixels import PixelFiles
 from raycond.projector_config import ProjectorConfig
 from raycond.runtime import records
-from raycond.runtime.latents import Encoded
 from raycond.runtime.projector_layout import ProjectorLayout
 
 
@@ -51,11 +49,6 @@ class PixelSpec:
         return decode_class
 
 
-def pixel_files(decoded: Encoded) -> PixelFiles:
-    found = decoded.found
-    return PixelFiles(found.uris, found.counts, found.shape)
-
-
 def decode_class(item: tuple[PixelSpec, int, str, str]) -> dict[str, Any]:
     """Decode one class (spec, label, fingerprint of its references, device) and record it; its facts.
 
@@ -68,13 +61,11 @@ def decode_class(item: tuple[PixelSpec, int, str, str]) -> dict[str, Any]:
     if not images:
         class_id = spec.source.classes.ids[label]
         raise RaycondError(f"class {class_id}: not one of its {len(bad)} images can be read")
-    buffer = io.BytesIO()
     pixels = np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2))
-    np.save(buffer, pixels, allow_pickle=False)
     return records.finish(
         spec.place(label),
         spec.expected(label, fingerprint),
-        buffer.getvalue(),
+        npy(pixels),
         rows=len(pixels),
         shape=list(pixels.shape[1:]),
         images=len(pixels),

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from raycond import files
+from raycond.data.class_arrays import ArrayFiles
 from raycond.data.classes import Classes
 from raycond.labels.clip import open_clip_model
 from raycond.labels.clip_training import ClipTraining
 from raycond.labels.fitting import ProjectorFit
-from raycond.labels.pixels import PixelFiles, Pixels, split
+from raycond.labels.pixels import Pixels, split
 from raycond.labels.projector import Projector, ProjectorOptions
 from raycond.labels.weak_teachers import Teachers, TeacherTraining, checkpoint
 from raycond.projector_config import ClipTrainingConfig, FitConfig, TeacherConfig
@@ -25,7 +26,7 @@ from raycond.runtime.training import Job
 class Learnt:
     """What all three learn from: images, and how many of each class are held out."""
 
-    pixels: PixelFiles
+    pixels: ArrayFiles
     held_out: int
     seed: int
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 import time
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raycond import files
 from raycond.device import require_device
 from raycond.errors import RaycondError, UserError
+from raycond.runtime.background import in_thread
 from raycond.runtime.cluster import RayRunner
 from raycond.runtime.training import Job, Shown, TrainingConfig
 
@@ -77,15 +77,7 @@ class RayTraining(RayRunner):
 
         In a thread of its own, because `fit` in the main thread takes Ctrl-C over, and keeps it.
         """
-        fitted: Future[Any] = Future()
-
-        def fit() -> None:
-            try:
-                fitted.set_result(trainer.fit())
-            except BaseException as error:
-                fitted.set_exception(error)
-
-        threading.Thread(target=fit, daemon=True).start()
+        fitted = in_thread(trainer.fit)
         restarts = 0
         with progress:
             while True:

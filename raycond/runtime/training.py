@@ -8,6 +8,7 @@ training that Ray began can be finished without it.
 from __future__ import annotations
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from raycond import files
 from raycond.config import QuantizeConfig
 from raycond.device import require_device
 from raycond.progress import Progress
-from raycond.runtime.latents import Tasks
+from raycond.runtime.class_files import Tasks
 from raycond.runtime.local import LocalRunner
 
 
@@ -37,7 +38,7 @@ class Training(Protocol):
     def load(self, data: bytes) -> None: ...
 
 
-class Job:
+class Job(ABC):
     """What every worker is told. folder: of this training and no other, where a rerun finds its state.
 
     threads: of torch. checkpoint_every: steps between states. total: steps, or fewer where it stops early.
@@ -48,8 +49,8 @@ class Job:
     checkpoint_every: int
 
     @property
-    def total(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def total(self) -> int: ...
 
     def start(self, device: str | torch.device, rank: int = 0, world: int = 1) -> Any:
         """A training that goes on from the state that was kept, if there is one."""
@@ -58,9 +59,9 @@ class Job:
             training.load(self.state())
         return training
 
+    @abstractmethod
     def open(self, device: str | torch.device, rank: int, world: int) -> Training:
         """The training at its beginning."""
-        raise NotImplementedError
 
     def steps(self, training: Any) -> Iterator[int]:
         """Train; yields the step at each entry of the curve, when the state is safe if one was due."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,9 +14,10 @@ import ray
 from ray import tune
 
 from raycond import files
-from raycond.config import GridConfig
 from raycond.errors import UserError
 from raycond.evaluate.table import Check, Row
+from raycond.grid_config import GridConfig
+from raycond.runtime.background import in_thread
 from raycond.runtime.cells import Unit, Watcher, carry_out, reason
 from raycond.runtime.cluster import connect
 from raycond.runtime.memory import Need, measure
@@ -165,15 +165,7 @@ def _fit(tuner: tune.Tuner, stopper: _Stopper) -> None:
 
     A KeyboardInterrupt that is raised in the middle of Tune or Ray can be lost there, or leave a lock taken.
     """
-    fitted: Future[Any] = Future()
-
-    def fit() -> None:
-        try:
-            fitted.set_result(tuner.fit())
-        except BaseException as error:
-            fitted.set_exception(error)
-
-    threading.Thread(target=fit, daemon=True).start()
+    fitted = in_thread(tuner.fit)
     try:
         while wait([fitted], POLL_SECONDS).not_done:
             pass

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from raycond.data.class_arrays import ArrayFiles
 from raycond.errors import RaycondError, UserError
-from raycond.generate.latents import LatentFiles, Latents, to_bytes
+from raycond.generate.latents import Latents, to_bytes
 from raycond.generate.network import build_dit
 from raycond.generate.training import DitTraining, finished
 from raycond.generator_config import DitConfig
@@ -118,7 +119,7 @@ def test_batch_larger_than_the_set() -> None:
 def test_dropped_classes() -> None:
     for share, low, high in ((0.0, 0, 0), (0.5, 350, 650)):
         run = training(replace(TINY, batch=1000, class_dropout=share))
-        _, labels, noise, times = run._draw()
+        _, labels, noise, times = run._draw(run._rows())
         assert low <= int((labels == run.null).sum()) <= high
         assert set(labels.tolist()) - {run.null} == {0, 1}
         assert (int(times.min()), int(times.max())) >= (0, 990)
@@ -132,7 +133,7 @@ def test_learning_rate() -> None:
 
     def _at(run: DitTraining, step: int) -> float:
         run.step = step
-        return run._rate()
+        return run.rate()
 
     assert rates(warmup=0, schedule="constant") == [1.0] * 6
     assert rates(warmup=4, schedule="constant") == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
@@ -169,7 +170,7 @@ def test_latents_that_do_not_fit() -> None:
 
 def test_loss_that_is_not_finite_ends_it() -> None:
     broken = Latents([np.full((4, *SHAPE), np.inf, np.float16)], "cpu")
-    with pytest.raises(RaycondError, match=r"the loss is nan after 2 of 6 steps; a smaller --lr than 0.01"):
+    with pytest.raises(RaycondError, match=r"the loss is nan after 2 of 6 steps; a smaller lr than 0.01"):
         list(training(latents=broken).run())
 
 
@@ -178,10 +179,10 @@ def test_mapped_latents_are_those_in_memory(tmp_path: Path) -> None:
     uris = tuple(str(tmp_path / f"{k}.npy") for k in range(3))
     for uri, part in zip(uris, parts, strict=True):
         Path(uri).write_bytes(to_bytes(part))
-    found = LatentFiles(uris, (3, 5, 1), SHAPE)
-    assert found.bytes == 2 * 9 * 32
+    found = ArrayFiles(uris, (3, 5, 1), SHAPE)
+    assert found.bytes(2) == 2 * 9 * 32
     rows = torch.tensor([8, 0, 2, 3, 7, 3])
-    for in_memory in (0, found.bytes):
+    for in_memory in (0, found.bytes(2)):
         latents = Latents.open(found, "cpu", in_memory)
         assert len(latents) == 9
         values, labels = latents.take(rows)

@@ -9,12 +9,13 @@ import pytest
 
 from raycond.errors import UserError
 from raycond.generator_cli import generator_options
-from raycond.generator_config import DitConfig, GeneratorTrainingConfig, generator_presets, load_generator_config
+from raycond.generator_config import DitConfig, GeneratorTrainingConfig, load_generator_config
+from raycond.options import presets
 
 
 def test_presets() -> None:
-    assert list(generator_presets()) == ["digits", "imagenette"]
-    for name in generator_presets():
+    assert list(presets("generators")) == ["digits", "imagenette"]
+    for name in presets("generators"):
         config = load_generator_config({"data": "digits:", "steps": 7, "warmup": 0}, preset=name)
         assert config.out.endswith(f"runs/{name}-dit")
         assert config.dit.steps == 7
@@ -23,7 +24,7 @@ def test_presets() -> None:
 
 
 def test_presets_name_their_commands() -> None:
-    for name, text in generator_presets().items():
+    for name, text in presets("generators").items():
         assert text.startswith(f"# python pipelines/train_generator.py --preset {name} ")
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from raycond import files
-from raycond.config import GridConfig, load_grid_config
 from raycond.evaluate.results import Row, read_parquet
+from raycond.grid_config import GridConfig, load_grid_config
 from raycond.pipeline import quantize
 from tests.pipeline.make import config, data
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from raycond import files, networks
-from raycond.config import load_grid_config
 from raycond.data.sources import open_source
 from raycond.errors import ClassMismatch, UserError
 from raycond.grid import prepare, resumed
+from raycond.grid_config import load_grid_config
 from tests.data.make import tree
 from tests.grid.make import OPTIONS, copied, grid_config, made_run, rewrite
 from tests.pipeline.make import CLASSES, contents, data

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from raycond.data.class_arrays import ArrayFiles
 from raycond.errors import UserError
-from raycond.labels.pixels import Augmentation, PixelFiles, Pixels, split
+from raycond.labels.pixels import Augmentation, Pixels, split
 from tests.labels.images import halves, pixels
 
 
@@ -25,7 +26,7 @@ def test_mapped_files_give_what_memory_gives(tmp_path: Path) -> None:
     parts = halves((5, 2))
     for label, part in enumerate(parts):
         np.save(tmp_path / f"{label}.npy", part)
-    found = PixelFiles(tuple(str(tmp_path / f"{k}.npy") for k in range(2)), (5, 2), (1, 8, 8))
+    found = ArrayFiles(tuple(str(tmp_path / f"{k}.npy") for k in range(2)), (5, 2), (1, 8, 8))
     rows = torch.tensor([6, 1, 1, 5])
     mapped, whole = Pixels.open(found, "cpu", in_memory=1), Pixels.open(found, "cpu")
     assert mapped._whole is None

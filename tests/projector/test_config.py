@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 
 from raycond.errors import UserError
+from raycond.options import presets
 from raycond.projector_cli import projector_options
 from raycond.projector_config import (
     FIT_OPTIONS,
     TEACHER_OPTIONS,
     ProjectorConfig,
     load_projector_config,
-    projector_presets,
 )
 
 
 def test_presets() -> None:
-    assert list(projector_presets()) == ["digits", "fashion-mnist", "imagenet", "imagenette"]
-    for name, text in projector_presets().items():
+    assert list(presets("projectors")) == ["digits", "fashion-mnist", "imagenet", "imagenette"]
+    for name, text in presets("projectors").items():
         assert text.startswith(f"# python pipelines/fit_projector.py --preset {name} ")
         config = load_projector_config({"data": "digits:", "epochs": 7, "lambda": 0.5}, preset=name)
         assert config.out.endswith(f"runs/{name}-projector")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from raycond.config import load_grid_config
 from raycond.errors import RaycondError, UserError
 from raycond.evaluate.images import ImageOptions
+from raycond.grid_config import load_grid_config
 from raycond.runtime import records
 from raycond.runtime.cells import Unit, carry_out, reason, run_units
 from raycond.runtime.local import LocalRunner

@@ -20,12 +20,12 @@ from typing import Any
 import psutil
 import pytest
 
-from raycond.config import GridConfig, load_grid_config
 from raycond.data.sources import open_source
 from raycond.errors import UserError
 from raycond.evaluate.images import RandomImages
 from raycond.evaluate.results import Row
 from raycond.grid import evaluate_grid
+from raycond.grid_config import GridConfig, load_grid_config
 from raycond.grid_summary import GridRun
 from raycond.runtime import tuner
 from raycond.runtime.memory import Need
@@ -291,7 +291,7 @@ def children() -> Iterator[list[psutil.Process]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_signal_stops_the_grid_and_the_same_command_goes_on(
     made: Path, tmp_path: Path, children: list[psutil.Process], sent: signal.Signals
 ) -> None:
