@@ -56,7 +56,7 @@ class RayTraining(RayRunner):
         board = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=_here()).remote()
         trainer = TorchTrainer(
             _work,
-            train_loop_config={"job": job},
+            train_loop_config={"job": job, "board": board},
             torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=self.training.workers,
@@ -113,18 +113,22 @@ def _cause(error: BaseException) -> str:
 def _work(config: dict[str, Any]) -> None:
     """The training loop of one worker."""
     job: Job = config["job"]
-    context = ray.train.get_context()
+    context, board = ray.train.get_context(), config["board"]
     device = get_device()
     require_device(device.type)
     torch.set_num_threads(job.threads)
     training = job.start(device, context.get_world_rank(), context.get_world_size())
     _require_same_step(training.step, device)
+    problem = ""
     try:
         for step in job.steps(training):
-            ray.train.report({"step": step, "loss": training.loss})
+            # past Ray Train, whose reports wait until its controller looks for them, which is every other second
+            if context.get_world_rank() == 0:
+                board.reached.remote(step, training.loss)
     except RaycondError as error:
         # the same in every worker, and again at every restart: an exception would have Ray try all of them
-        ray.train.report({"problem": str(error)})
+        problem = str(error)
+    ray.train.report({"step": training.step, "loss": training.loss, "problem": problem})
 
 
 def _require_same_step(step: int, device: torch.device) -> None:
@@ -146,12 +150,15 @@ class _News:
 
 
 class _Board:
-    """Where the job's controller writes how far it is, for the driver to read."""
+    """Where a job's first worker and its controller write how far it is, for the driver to read."""
 
     def __init__(self) -> None:
         self.news = _News()
 
-    def reported(self, metrics: dict[str, Any]) -> None:
+    def reached(self, step: int, loss: float) -> None:
+        self.news = replace(self.news, step=step, loss=loss)
+
+    def ended(self, metrics: dict[str, Any]) -> None:
         self.news = replace(self.news, **metrics)
 
     def restarted(self) -> None:
@@ -168,7 +175,7 @@ class _Callback(ray.train.UserCallback):
         self.board = board
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        ray.get(self.board.reported.remote(metrics[0]))  # before `fit` can return to a driver that reads the board
+        ray.get(self.board.ended.remote(metrics[0]))  # before `fit` can return to a driver that reads the board
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         self.board.restarted.remote()

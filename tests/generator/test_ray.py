@@ -14,7 +14,7 @@ from tests.workers import one_killed
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 # long enough for the group of workers to be caught in the middle
-OPTIONS: dict[str, Any] = {"runner": "ray", "workers": 2, "steps": 600, "log_every": 25, "checkpoint_every": 50}
+OPTIONS: dict[str, Any] = {"runner": "ray", "workers": 2, "steps": 1200, "log_every": 25, "checkpoint_every": 50}
 
 
 @pytest.fixture(scope="module")
