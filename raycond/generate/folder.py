@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from raycond import files
+from raycond import files, hub
 from raycond.data.classes import Classes
 from raycond.data.names import read_class_list
 from raycond.errors import UserError
@@ -183,7 +183,8 @@ def opened(kind: str, where: str) -> Iterator[PipelineFolder]:
             elif files.is_dir(where):
                 path = files.absolute(where)
             else:
-                path = _snapshot(where)
+                with hub.reached():
+                    path = _snapshot(where)
             index = json.loads(files.read_bytes(f"{path}/{INDEX}"))
             for part in (*_parts(index), "vae"):
                 if not files.is_dir(f"{path}/{part}"):

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from raycond import files
+from raycond import files, hub
 from raycond.errors import UserError
 from raycond.labels import checkpoint
 
@@ -235,7 +235,8 @@ def _of_hub(spec: str, model: str, tag: str) -> _Source:
     if found.get("quick_gelu"):  # else the text tower of RN50:openai would be computed with another activation
         config["quick_gelu"] = True
     try:
-        weights = _cached(found) or pretrained.download_pretrained(found)
+        with hub.reached():
+            weights = pretrained.download_pretrained(found)
     except _DOWNLOAD_ERRORS as error:
         place = found.get("hf_hub", "").rstrip("/")
         url = f"https://huggingface.co/{place}" if place else found.get("url", "")
@@ -245,15 +246,6 @@ def _of_hub(spec: str, model: str, tag: str) -> _Source:
             f"of {spec}. Cause: {_first(error)}"
         ) from error
     return _Source(spec, spec, config, dict(found), weights, None)
-
-
-def _cached(found: Mapping[str, Any]) -> str | None:
-    """The file in the hub's cache: without a network, asking the hub itself takes a minute to fail."""
-    from huggingface_hub import try_to_load_from_cache
-
-    repository, _, name = found.get("hf_hub", "").rpartition("/")
-    paths = (try_to_load_from_cache(repository, n) for n in ([name] if name else _WEIGHTS[:2]) if repository)
-    return next((path for path in paths if isinstance(path, str)), None)
 
 
 def _known(model: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from raycond import files
+from raycond import files, hub
 from raycond.errors import UserError
 from raycond.latents.codec import Codec, weights_digest
 
@@ -48,7 +48,7 @@ class DiffusersVae(Codec):
         place, subfolder, revision = _parse(self.where)
         options = {"torch_dtype": torch.float32, "output_loading_info": True}
         try:
-            with tempfile.TemporaryDirectory(prefix="raycond-") as folder:
+            with tempfile.TemporaryDirectory(prefix="raycond-") as folder, hub.reached():
                 root = place
                 if not files.is_local(place):
                     _fetch(files.join(place, subfolder) if subfolder else place, folder)

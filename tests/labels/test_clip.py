@@ -5,7 +5,6 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import open_clip
 import pytest
 import torch
@@ -136,20 +135,6 @@ def test_names_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(open_clip.pretrained, "download_pretrained", offline)
     with pytest.raises(UserError, match=r"huggingface.co/timm/resnet50_clip.openai elsewhere.*Cause: Failed to downl"):
         open_clip_model("RN50:openai", device="cpu")
-
-
-def test_the_hubs_cache_is_asked_before_the_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked: list[tuple[str, str]] = []
-
-    def cached(repo: str, name: str) -> str | None:
-        asked.append((repo, name))
-        return str(tmp_path / clip.WEIGHTS) if name == clip.WEIGHTS else None
-
-    saved(tmp_path)
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", cached)
-    monkeypatch.setattr(open_clip.pretrained, "download_pretrained", lambda _: pytest.fail("asked the network"))
-    assert describe_clip("RN50:openai")[0] == "RN50:openai"
-    assert asked == [("timm/resnet50_clip.openai", clip.WEIGHTS)]
 
 
 def test_weights_of_the_hub_take_their_activation_with_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
