@@ -25,9 +25,10 @@ from typing import Any
 import torch
 
 from benchmarks.common import ROOT, folder, machine, print_table
+from raycond.collages import write_collages
 from raycond.data.sources import Source, open_source
 from raycond.evaluate.cell import Cell, run_cell
-from raycond.evaluate.collages import CollageOptions, Collages, write_collages
+from raycond.evaluate.collages import CollageOptions, Collages
 from raycond.evaluate.images import ImageOptions, SetImages
 from raycond.evaluate.protocol import Recipe, parse_settings, recipe
 from raycond.evaluate.set_labels import store_set_labels
@@ -115,12 +116,8 @@ def image_sets(options: argparse.Namespace, run: ProjectorRun, size: ImageOption
         choice, update = CollageOptions(pool=options.pool, factor=factor), UpdateOptions() if clip else None
         make = Collages(run.source, options.ipc, 0, run.teachers[-1], choice, options.device, clip, update)
         place = str(out / "sets" / name)
-        expected = records.fingerprint(choice=asdict(choice), ipc=options.ipc, clip=run.clip if clip else "",
-                                       teacher=identity(f"teacher:{run.teachers[-1]}", run.source.classes))  # fmt: skip
-        if records.find(f"{place}/set", expected) is None:
-            print(f"collages, {factor}x{factor}{', updated' if clip else ''} …", flush=True)
-            write_collages(place, make, size, ipcs=[options.ipc], name=name)
-            records.finish(f"{place}/set", expected, None)
+        print(f"collages, {factor}x{factor}{', updated' if clip else ''} …", flush=True)
+        write_collages(place, make, size, ipcs=[options.ipc], name=name)
         found[name] = place
     return found
 

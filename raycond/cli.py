@@ -37,8 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     attach_options(commands.add_parser("attach", help="put a fitted projector into a condensed set"))
     store_options(commands.add_parser("store-labels", help="store soft labels of a condensed set's views"))
     collage_options(commands.add_parser("collages", help="write a set of collages of real patches (RDED)"))
-    for name, text in (("inspect", "say what a condensed set is"), ("verify", "check every digest and count of a set")):
-        commands.add_parser(name, help=text).add_argument("path", metavar="PATH", help="folder of a condensed set")
+    for name, text in (
+        ("inspect", "say what a condensed set is"),
+        ("verify", "check every digest and count of a set, or of stored labels"),
+    ):
+        commands.add_parser(name, help=text).add_argument("path", metavar="PATH", help="its folder")
     options = vars(parser.parse_args(argv))
     return guarded(options.pop("command"), options)
 
@@ -205,9 +208,11 @@ def _inspect(options: dict[str, Any]) -> int:
 
 
 def _verify(options: dict[str, Any]) -> int:
+    from raycond.evaluate.set_labels import stored_in, verify_set_labels
     from raycond.sets.verify import verify
 
-    problems = verify(options["path"])
+    path = options["path"]
+    problems = verify_set_labels(path) if stored_in(path) else verify(path)
     for problem in problems:
         print(problem)
     print(f"{options['path']}: {f'{len(problems)} problems' if problems else 'whole'}")

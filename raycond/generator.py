@@ -138,15 +138,8 @@ def train_generator(config: GeneratorTrainingConfig) -> GeneratorRun:
 
 def _quarantine(config: GeneratorTrainingConfig, run: GeneratorRun, encoded: ClassFiles) -> None:
     run.bad = len(encoded.bad)
-    if encoded.bad or files.exists(run.layout.quarantine):  # an older one would tell of images that are good now
-        quarantine.write(run.layout.quarantine, encoded.bad)
-    limit = Limit.parse(config.max_bad)
-    if limit.exceeded(run.bad, run.bad + encoded.images):
-        shown = "\n".join(f"  {b.uri}: {b.reason}" for b in sorted(encoded.bad)[:5])
-        raise UserError(
-            f"{run.bad} bad images, more than --max-bad {limit.text} allows; they are listed in "
-            f"{run.layout.quarantine}. The first:\n{shown}\nRaise --max-bad to go on without them."
-        )
+    quarantine.update(run.layout.quarantine, encoded.bad)
+    quarantine.require_few(run.layout.quarantine, encoded.bad, encoded.images, config.max_bad)
 
 
 def _train(

@@ -8,7 +8,6 @@ from typing import Any
 
 from raycond.cli_groups import SOURCE
 from raycond.errors import UserError
-from raycond.progress import Progress
 
 
 def attach_options(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +45,7 @@ def collage_options(parser: argparse.ArgumentParser) -> None:
     option("--clip", metavar="MODEL:TAG|DIR", help="update the patches against this CLIP (HeLlO; default: as they are)")
     option("--channels", type=int, choices=[1, 3], help="1 for grey images (default 3)")
     option("--seed", type=int, metavar="N")
+    option("--max-bad", metavar="N|P%", help="bad images allowed (default 1%%)")
     option("--name", metavar="NAME", help="of the set (default: of its folder)")
     option("--device", metavar="NAME", help="cpu (default) or cuda")
 
@@ -83,9 +83,10 @@ def store_labels(options: dict[str, Any]) -> int:
 
 def collages(options: dict[str, Any]) -> int:
     from raycond import files
-    from raycond.data import quarantine
+    from raycond.collages import write_collages
+    from raycond.data.images import MAX_PIXELS
     from raycond.data.sources import open_source
-    from raycond.evaluate.collages import CollageOptions, Collages, write_collages
+    from raycond.evaluate.collages import CollageOptions, Collages
     from raycond.evaluate.images import ImageOptions
     from raycond.labels.image_update import UpdateOptions
 
@@ -95,24 +96,15 @@ def collages(options: dict[str, Any]) -> int:
     choice = CollageOptions(**{name: options[name] for name in ("pool", "crops", "factor") if name in options})
     clip, ipcs = options.get("clip", ""), options["ipc"]
     made = Collages(
-        source,
-        max(ipcs),
-        options.get("seed", 0),
-        options["teacher"],
-        choice,
-        options.get("device", "cpu"),
-        clip,
+        *(source, max(ipcs), options.get("seed", 0), options["teacher"], choice, options.get("device", "cpu"), clip),
         UpdateOptions() if clip else None,
     )
-    size = ImageOptions(options["size"], "crop", options.get("channels", 3), 178_956_970)
-    name = options.get("name", out.rpartition("/")[2])
-    with Progress("collages", len(ipcs) * len(source.classes), "classes") as progress:
-        manifest, bad = write_collages(out, made, size, ipcs=ipcs, name=name, report=lambda *_: progress.step())
-    print(f"set       {out}: {sum(cell['images'] for cell in manifest['cells'].values())} images")
-    if bad:
-        listed = files.join(f"{out}-work", "quarantine.parquet")
-        quarantine.write(listed, bad)
-        print(f"left out  {len(bad)} images that cannot be read, listed in {listed}")
+    size = ImageOptions(options["size"], "crop", options.get("channels", 3), MAX_PIXELS)
+    name, max_bad = options.get("name", out.rpartition("/")[2]), options.get("max_bad", "1%")
+    run = write_collages(out, made, size, ipcs=ipcs, name=name, max_bad=max_bad)
+    print(f"set       {out}: {sum(cell['images'] for cell in run.manifest['cells'].values())} images")
+    if run.bad:
+        print(f"left out  {len(run.bad)} images that cannot be read, listed in {run.quarantine}")
     return 0
 
 

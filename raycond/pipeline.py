@@ -182,13 +182,7 @@ def _quarantine(config: QuantizeConfig, run: QuantizeRun, bad: Collection[BadRec
     """Write the quarantine with `bad` added. Raises UserError if they are too many beside `good` images."""
     run.bad = sorted({*run.bad, *bad})
     quarantine.write(run.layout.quarantine, run.bad)
-    limit = Limit.parse(config.max_bad)
-    if limit.exceeded(len(bad), len(bad) + good):
-        shown = "\n".join(f"  {b.uri}: {b.reason}" for b in sorted(bad)[:5])
-        raise UserError(
-            f"{len(bad)} bad images, more than --max-bad {limit.text} allows; they are listed in "
-            f"{run.layout.quarantine}. The first:\n{shown}\nRaise --max-bad to go on without them."
-        )
+    quarantine.require_few(run.layout.quarantine, bad, good, config.max_bad)
 
 
 def _made_of(spec: WorkerSpec, run: QuantizeRun, kind: str, ipc: int) -> str:

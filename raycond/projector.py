@@ -154,16 +154,8 @@ def fit_projector(config: ProjectorConfig) -> ProjectorRun:
 
 def _quarantine(config: ProjectorConfig, run: ProjectorRun, decoded: ClassFiles) -> None:
     run.bad = len(decoded.bad)
-    if not decoded.bad:
-        return
-    quarantine.write(run.layout.quarantine, decoded.bad)
-    limit = Limit.parse(config.max_bad)
-    if limit.exceeded(run.bad, run.bad + decoded.images):
-        shown = "\n".join(f"  {b.uri}: {b.reason}" for b in sorted(decoded.bad)[:5])
-        raise UserError(
-            f"{run.bad} bad images, more than --max-bad {limit.text} allows; they are listed in "
-            f"{run.layout.quarantine}. The first:\n{shown}\nRaise --max-bad to go on without them."
-        )
+    quarantine.update(run.layout.quarantine, decoded.bad)
+    quarantine.require_few(run.layout.quarantine, decoded.bad, decoded.images, config.max_bad)
 
 
 def _clip(config: ProjectorConfig, run: ProjectorRun, runner: Runner, learnt: Learnt, pixels: str) -> str:

@@ -51,6 +51,8 @@ def test_stored_labels(made: Path, teacher: str, tmp_path: Path, capsys: pytest.
     store = ["store-labels", str(made / "set"), str(tmp_path / "labels"), "--labeler", f"teacher:{teacher}"]
     assert main([*store, *SETTINGS, "--views", "2", "--top-k", "2"]) == 0
     assert "ipc3: 2 views of 12 images" in capsys.readouterr().out
+    assert main(["verify", str(tmp_path / "labels")]) == 0
+    assert "labels: whole" in capsys.readouterr().out
     rows = evaluate(made, tmp_path / "grid", f"stored:{tmp_path}/labels")
     assert [row["ipc"] for row in rows] == ["1", "3"]
     assert all(row["labeler"].startswith("stored:") for row in rows)
@@ -58,6 +60,9 @@ def test_stored_labels(made: Path, teacher: str, tmp_path: Path, capsys: pytest.
     assert "raycond: " in capsys.readouterr().err
     assert main([*store, *SETTINGS, "--device", "tpu"]) == 2
     assert "--device tpu: expected cpu or cuda" in capsys.readouterr().err
+    (tmp_path / "labels" / "ipc3" / "ids.safetensors").unlink()
+    assert main(["verify", str(tmp_path / "labels")]) == 1
+    assert "ipc3: ids.safetensors: missing" in capsys.readouterr().out
 
 
 def test_a_projector_that_a_set_carries(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,7 +99,7 @@ def test_collages(teacher: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert verify(str(tmp_path / "set")) == []
     assert read_manifest(str(tmp_path / "set")).content["method"] == "RDED"
     (source / "train" / CLASSES[0] / f"{CLASSES[0]}_0.png").write_bytes(b"")
-    assert main([*command, "--ipc", "1", "--pool", "30"]) == 0
+    assert main([*command, "--ipc", "1", "--pool", "30", "--max-bad", "5%"]) == 0
     listed = tmp_path / "set-work" / "quarantine.parquet"
     assert f"left out  1 images that cannot be read, listed in {listed}" in capsys.readouterr().out
     assert [one.class_id for one in quarantine.read(str(listed))] == [CLASSES[0]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
@@ -48,10 +48,27 @@ def write(uri: str, records: Iterable[BadRecord]) -> None:
     files.write_bytes(uri, buffer.getvalue())
 
 
+def update(uri: str, records: Collection[BadRecord]) -> None:
+    """Write the records, unless there are none and were none: an older file would tell of images that are good now."""
+    if records or files.exists(uri):
+        write(uri, records)
+
+
 def read(uri: str) -> list[BadRecord]:
     """The records that `write` wrote, sorted. Raises FileNotFoundError."""
     table = pq.read_table(io.BytesIO(files.read_bytes(uri)), schema=SCHEMA)
     return [BadRecord(**row) for row in table.to_pylist()]
+
+
+def require_few(uri: str, bad: Collection[BadRecord], good: int, max_bad: str) -> None:
+    """Raise UserError if more images are bad, beside `good` ones, than `max_bad` allows; `uri` lists them."""
+    limit = Limit.parse(max_bad)
+    if limit.exceeded(len(bad), len(bad) + good):
+        shown = "\n".join(f"  {b.uri}: {b.reason}" for b in sorted(bad)[:5])
+        raise UserError(
+            f"{len(bad)} bad images, more than --max-bad {limit.text} allows; they are listed in {uri}. "
+            f"The first:\n{shown}\nRaise --max-bad to go on without them."
+        )
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raycond import __version__, files
+from raycond import files
 from raycond.data.images import load_many
 from raycond.data.quarantine import BadRecord
 from raycond.data.refs import ImageRef
@@ -22,13 +19,10 @@ from raycond.data.sources import Source
 from raycond.errors import BadImage, RaycondError, UserError
 from raycond.evaluate.images import ImageOptions, labelled
 from raycond.evaluate.labelled import LabelledImages
-from raycond.generate.images import encode_image
-from raycond.labels import describe, open_teacher
-from raycond.labels.clip import describe_clip, open_clip_model
+from raycond.labels import open_teacher
+from raycond.labels.clip import open_clip_model
 from raycond.labels.image_update import Features, UpdateOptions, update_images
 from raycond.labels.projector import Projector, ProjectorOptions
-from raycond.quantize.codebook import Codebook
-from raycond.sets.writer import PREVIEW_CLASSES, ClassPart, SetWriter
 
 AREA = (0.08, 1.0)  # share of an image that a crop takes, as in torchvision's RandomResizedCrop
 CROP_BATCH = 64  # images whose crops are scored at once
@@ -55,10 +49,12 @@ class CollageOptions:
 
 @dataclass(frozen=True)
 class Made:
-    """images: (IPC, size, size, channels) uint8. ids: of the images whose patches are in each. bad: images left out."""
+    """images: (IPC, size, size, channels) uint8. ids: of the images whose patches are in each. good: how many images
+    were looked at. bad: those left out."""
 
     images: np.ndarray
     ids: tuple[str, ...]
+    good: int
     bad: tuple[BadRecord, ...] = ()
 
 
@@ -136,7 +132,7 @@ class Collages:
         made = collages(patches, side=options.size, factor=factor)
         pixels = (made * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
         ids = [[found.ids[i] for i in best[k :: self.ipc].tolist()] for k in range(self.ipc)]
-        return Made(pixels, tuple(" ".join(some) for some in ids), tuple(bad))
+        return Made(pixels, tuple(" ".join(some) for some in ids), len(found.ids), tuple(bad))
 
     def _images(
         self, refs: Sequence[ImageRef], options: ImageOptions, most: int, bad: list[BadRecord]
@@ -161,71 +157,6 @@ class Collages:
                 bad.append(BadRecord.of(ref, self.source.classes.ids[ref.label], image.reason))
             else:
                 yield ref.id, image
-
-
-def write_collages(
-    folder: str,
-    make: Collages,
-    options: ImageOptions,
-    *,
-    ipcs: Sequence[int],
-    name: str,
-    image_format: str = "png",
-    report: Callable[[int, int], None] | None = None,
-) -> tuple[dict[str, Any], list[BadRecord]]:
-    """A condensed set of collages; its manifest, and the images that were looked at and left out.
-
-    The count of each collage is its number of patches, its `source_id` the ids of their images with spaces between; it
-    has no latents. report: told of each IPC and class that is made. Raises as `of_class` does.
-    """
-    models, bad = make.models(), set(make.source.bad)
-    teacher, patches = describe(make.teacher, make.source.classes), make.choice.factor**2
-
-    def load(ipc: int, label: int) -> ClassPart:
-        made = dataclasses.replace(make, ipc=ipc).of_class(label, options, *models)
-        bad.update(made.bad)
-        source["quarantined"] = len(bad)
-        if report is not None:
-            report(ipc, label)
-        counts = torch.full((ipc,), patches)
-        book = Codebook(torch.empty(ipc, 0), counts, 0.0, torch.zeros(ipc, dtype=torch.int64))
-        return ClassPart(label, [encode_image(image, image_format) for image in made.images], book, made.ids)
-
-    kept = functools.cache(load)
-
-    def part(ipc: int, label: int) -> ClassPart:
-        return (kept if label < PREVIEW_CLASSES else load)(ipc, label)  # the writer comes back to those of its preview
-
-    labels = range(len(make.source.classes))
-    source: dict[str, Any] = {
-        "uri": make.source.uri.rstrip("/").rsplit("/", 1)[-1],
-        "sha256": files.digest([make.source.fingerprint(label) for label in labels]),
-        "quarantined": len(bad),  # more as classes are made
-    }
-    about = {
-        "name": name,
-        "method": "RDED",
-        "generator": "collages",
-        "size": options.size,
-        "channels": options.channels,
-        "codec": {"name": "none", "sha256": "none", "channels": options.channels},
-        "seed": make.seed,
-        "config": {
-            **dataclasses.asdict(make.choice),
-            "resize": options.resize,
-            "teacher": {"name": teacher.name, "sha256": teacher.digest},
-            **({"update": _about_update(make)} if make.clip else {}),
-        },
-        "source": source,
-        "raycond": __version__,
-    }
-    writer = SetWriter(files.absolute(folder), make.source.classes, ipcs, "uniform", image_format, part)
-    return writer.write(about), sorted(bad)
-
-
-def _about_update(make: Collages) -> dict[str, Any]:
-    name, digest = describe_clip(make.clip)
-    return {**dataclasses.asdict(make.update or UpdateOptions()), "clip": {"name": name, "sha256": digest}}
 
 
 @dataclass(frozen=True)

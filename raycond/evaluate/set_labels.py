@@ -12,7 +12,7 @@ from raycond.evaluate.images import ImageOptions, SetImages
 from raycond.evaluate.protocol import Recipe
 from raycond.evaluate.relabel import store_labels
 from raycond.labels.labelers import open_labeler
-from raycond.labels.stored import Encoding
+from raycond.labels.stored import NAME, Encoding, verify_labels
 from raycond.sets.manifest import read_manifest
 
 
@@ -59,3 +59,16 @@ def store_set_labels(
         if report is not None:
             report(ipc, found[ipc])
     return found
+
+
+def stored_in(folder: str) -> list[str]:
+    """The IPCs (`ipc10`, …) of which there are labels in what `store_set_labels` wrote; none in another folder."""
+    place = files.absolute(folder)
+    names = [entry.name for entry in files.listdir(place) if entry.is_dir] if files.exists(place) else []
+    return [name for name in names if files.exists(files.join(place, name, NAME))]
+
+
+def verify_set_labels(folder: str) -> list[str]:
+    """What is wrong with the labels in `folder`, each with its IPC; nothing if every file has its digest."""
+    place = files.absolute(folder)
+    return [f"{name}: {problem}" for name in stored_in(folder) for problem in verify_labels(files.join(place, name))]

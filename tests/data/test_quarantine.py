@@ -34,6 +34,22 @@ def test_no_records_are_a_table_with_the_same_columns(tmp_path: Path) -> None:
     assert list(pd.read_parquet(tmp_path / "q.parquet").columns) == list(BadRecord._fields)
 
 
+def test_an_older_file_does_not_outlive_its_reason(tmp_path: Path) -> None:
+    place = tmp_path / "q.parquet"
+    quarantine.update(str(place), set())
+    assert not place.exists()
+    quarantine.update(str(place), set(RECORDS))
+    assert quarantine.read(str(place)) == sorted(RECORDS)
+    quarantine.update(str(place), set())
+    assert quarantine.read(str(place)) == []
+
+
+def test_too_many() -> None:
+    quarantine.require_few("q.parquet", RECORDS, 7, "30%")
+    with pytest.raises(UserError, match=r"3 bad images, more than --max-bad 2 allows; .* q.parquet. The first:\n  /x/"):
+        quarantine.require_few("q.parquet", RECORDS, 7, "2")
+
+
 def test_remote() -> None:
     quarantine.write("memory://test-quarantine/q.parquet", RECORDS)
     assert quarantine.read("memory://test-quarantine/q.parquet") == sorted(RECORDS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,13 +19,11 @@ from raycond.evaluate.collages import (
     confidence_loss,
     cropped,
     random_boxes,
-    write_collages,
 )
-from raycond.evaluate.images import ImageOptions, SetImages
+from raycond.evaluate.images import ImageOptions
 from raycond.labels.image_update import UpdateOptions, enlarged
-from raycond.sets.verify import verify
 from tests.labels import clips
-from tests.pipeline.make import CLASSES, data
+from tests.pipeline.make import data
 
 OPTIONS = ImageOptions(8, "crop", 3, 1000)
 CHOICE = CollageOptions(pool=12, crops=3, factor=2)
@@ -140,10 +137,6 @@ def test_bad_images_are_left_out_and_too_few_are_an_error(teacher: str, tmp_path
     made = Collages(source, 1, 0, teacher, CHOICE).of_class(1, OPTIONS, brightness)
     assert "bee_0" not in made.ids[0]
     assert [(one.id, one.class_id) for one in made.bad] == [(source.refs(1)[0].id, "bee")]
-    manifest, bad = write_collages(
-        *(str(tmp_path / "set"), Collages(source, 1, 0, teacher, CHOICE), OPTIONS), ipcs=(1,), name="toy"
-    )
-    assert (bad, manifest["source"]["quarantined"]) == (list(made.bad), 1)
     few = "class bee: 4 usable images, and 2 collages need 8, one a patch; 1 cannot be read, the first is .*bee_0.png"
     with pytest.raises(RaycondError, match=few):
         Collages(source, 2, 0, teacher, CHOICE).of_class(1, OPTIONS, brightness)
@@ -155,23 +148,6 @@ def test_bad_images_are_left_out_and_too_few_are_an_error(teacher: str, tmp_path
         Collages(source, 0, 0, teacher, CHOICE)
     with pytest.raises(UserError, match="nothing to update: take factor 2"):
         Collages(source, 1, 0, teacher, CollageOptions(factor=1), clip="RN50:openai")
-
-
-def test_a_set_of_collages_is_a_condensed_set(source: Source, teacher: str, tmp_path: Path) -> None:
-    make = Collages(source, 2, 0, teacher, CHOICE)
-    told: list[tuple[int, int]] = []
-    manifest, bad = write_collages(
-        *(str(tmp_path / "set"), make, OPTIONS), ipcs=(1, 2), name="toy", report=lambda *done: told.append(done)
-    )
-    assert (bad, manifest["source"]["quarantined"]) == ([], 0)
-    assert told == [(ipc, label) for ipc in (1, 2) for label in range(4)]
-    assert verify(str(tmp_path / "set")) == []
-    found = SetImages(str(tmp_path / "set"), 2, "uniform").load(4, OPTIONS)
-    assert torch.equal(found.images, make.load(4, OPTIONS).images)
-    assert manifest["config"]["resize"] == "crop"  # a grid decodes its other images so
-    assert (manifest["method"], manifest["storage_bytes"]["latents"] < 1000) == ("RDED", True)
-    assert manifest["cells"]["ipc2"]["source_images"] == 4 * 2 * len(CLASSES)
-    assert "/" not in manifest["config"]["teacher"]["name"] + manifest["source"]["uri"]
 
 
 def test_image_update_brings_patches_closer_for_clip(source: Source, teacher: str, tmp_path: Path) -> None:
@@ -186,7 +162,3 @@ def test_image_update_brings_patches_closer_for_clip(source: Source, teacher: st
     assert features is not None
     with torch.no_grad():
         assert features(enlarged(b.images[:, :, :4, :4].float() / 255, 8)).shape == (4, 12)
-    manifest, _ = write_collages(str(tmp_path / "set"), updated, OPTIONS, ipcs=(1,), name="toy")
-    assert manifest["config"]["update"]["steps"] == 5
-    assert str(tmp_path) not in str(manifest)
-    assert np.array_equal(SetImages(str(tmp_path / "set"), 1, "uniform").load(4, OPTIONS).images, b.images)
