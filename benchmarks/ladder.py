@@ -72,12 +72,13 @@ def data_of(source: str, given: str | None) -> str:
 
 
 def changes_of(source: str) -> dict[str, Any]:
-    """What two processors change of the source's preset: of photographs the side, the CLIP, and how large a side the
+    """What two processors change of the preset: of photographs the side, the CLIP and its rates, and the side that the
     teacher sees."""
     if source != "imagenette":
         return {}
     weights = folder("RAYCOND_WEIGHTS", "weights") / "mobilenet_v2_imagenet.safetensors"
-    return {"clip": "train", "size": 64, "teachers": [f"mobilenet_v2@{weights},mean=0.5,std=0.5,size=128"]}
+    teacher = f"mobilenet_v2@{weights},mean=0.5,std=0.5,size=128"
+    return {"clip": "train", "size": 64, "teachers": [teacher], "lr": 0.01, "lambda": 1.0, "patience": 0}
 
 
 def fits(options: argparse.Namespace, data: str, out: Path) -> dict[str, ProjectorRun]:

@@ -44,7 +44,7 @@ def _fit_options(option: Option) -> None:
     option("--lr", type=float, metavar="X", help="of the delta (default 5e-4)")
     option("--lambda", type=float, metavar="X", help="weight of the labels' cross-entropy (default 0.1)")
     option("--combine", choices=["mean", "sample"], help="teachers: mean of rescaled logits (default), or one drawn")
-    option("--targets", choices=["logits", "probabilities"], help="of the teachers, that are matched (default logits)")
+    option("--targets", choices=["centred", "logits", "probabilities"], help="what is matched (default centred logits)")
     option("--optimizer", choices=["adamw", "sgd"])
     option("--weight-decay", type=float, metavar="X")
     option("--schedule", choices=["cosine", "constant"], help="of the learning rate (default cosine)")

@@ -108,13 +108,15 @@ class FitConfig:
     """The fit of a projector: MSE to the teachers + ce · cross-entropy to the labels (HeLlO, arXiv 2408.08201).
 
     ce: the paper's λ (`--lambda`). combine: `mean` of the norm-rescaled logits of all teachers, or one of them drawn
-    for each part of a batch (`sample`). targets: what the MSE is of; of probabilities the mean is a plain one. epochs:
-    over the source, at most. batch: images per step, over all workers. lr: AdamW's, on the delta alone, reached after
-    `warmup` steps. scale, shift, flip: the views, drawn for teachers and
-    projector alike; mix: views mixed as a student's may be. checks: how often in the whole fit the held-out images are
-    looked at; the fit ends after `patience` checks without a better one (0: never), and the best delta is kept. clip:
-    of the gradient's norm (`--clip-norm`); 0 for none. precision: auto is bfloat16 on GPUs. The paper gives none of
-    these values.
+    for each part of a batch (`sample`). targets: what the MSE is of: logits, logits less their mean over the classes
+    (`centred`), or probabilities, of which the teachers' mean is a plain one. What all logits of an image have in
+    common is nothing to softmax, but CLIP's cosines have much of it, and unlearning it costs much of what CLIP knows.
+    epochs: over the source, at most. batch: images per step, over all workers. lr: AdamW's, on the delta alone, reached
+    after `warmup` steps. scale, shift, flip: the views, drawn for teachers and projector alike; mix: views mixed as a
+    student's may be. checks: how often in the whole fit the held-out images are looked at; the fit ends after
+    `patience` checks without a better one than any since its start (0: never), and the best delta is kept, be it the
+    start's. clip: of the gradient's norm (`--clip-norm`); 0 for none. precision: auto is bfloat16 on GPUs. The paper
+    gives none of these values.
     """
 
     epochs: float = pydantic.Field(default=10, gt=0)
@@ -122,7 +124,7 @@ class FitConfig:
     lr: float = pydantic.Field(default=5e-4, gt=0)
     ce: float = pydantic.Field(default=0.1, ge=0)
     combine: Literal["mean", "sample"] = "mean"
-    targets: Literal["logits", "probabilities"] = "logits"
+    targets: Literal["centred", "logits", "probabilities"] = "centred"
     optimizer: Literal["adamw", "sgd"] = "adamw"
     weight_decay: float = pydantic.Field(default=0.0, ge=0)
     schedule: Schedule = "cosine"

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from raycond import augment
 from raycond.labels.pixels import Augmentation, Pixels
+from raycond.labels.projector import centred
 from raycond.labels.weak_teachers import Teachers
 from raycond.projector_config import FitConfig
 from raycond.resumable import Resumable, of, steps_of
@@ -28,7 +29,7 @@ HELD_OUT_BATCH = 256
 @dataclass(frozen=True)
 class Check:
     """How a projector does on the held-out images as they are. agreement: same first class as the teachers, percent;
-    kl: mean of KL(teachers ‖ projector), nats; mse: of logits or probabilities, as fitted; accuracy, teachers: how
+    kl: mean of KL(teachers ‖ projector), nats; mse: of what is fitted; accuracy, teachers: how
     often it and the teachers give the label, percent. Without teachers the labels stand for them."""
 
     step: int
@@ -98,6 +99,8 @@ class ProjectorFit(Resumable):
         return loss + self.config.ce * F.cross_entropy(logits, labels) if self.config.ce else loss
 
     def _matched(self, logits: Tensor) -> Tensor:
+        if self.config.targets == "centred":
+            return centred(logits)
         return logits.softmax(1) if self.config.targets == "probabilities" else logits
 
     def _views(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -132,8 +135,9 @@ class ProjectorFit(Resumable):
 
     @property
     def stale(self) -> int:
-        """Checks since the best one."""
-        return len(self.checks) - 1 - self.checks.index(best_of(self.checks)) if self.checks else 0
+        """Checks since the best one of the fit; its start, which large first steps may leave far behind, aside."""
+        later = self.checks[1:]
+        return len(later) - 1 - later.index(best_of(later)) if later else 0
 
     @torch.no_grad()
     def _check(self) -> None:

@@ -25,7 +25,7 @@ from raycond.projector_config import TeacherConfig
 from raycond.resumable import Resumable, seed_of, seeded, steps_of
 
 Combine = Literal["mean", "sample"]
-Targets = Literal["logits", "probabilities"]
+Targets = Literal["centred", "logits", "probabilities"]
 
 
 class TeacherTraining(Resumable):
@@ -110,7 +110,7 @@ def spec_of(network: str, file: str, size: int, mean: Sequence[float], std: Sequ
 class Teachers:
     """Images (n, c, h, w) in [0, 1] → logits (n, classes) of several teachers, without gradients.
 
-    targets: what the mean is of: logits, brought to one norm, or probabilities, whose logarithm it then is. Raises
+    targets: what the mean is of: probabilities, whose logarithm it then is, or else logits, brought to one norm. Raises
     UserError, from `open_teacher`, for a teacher that does not fit the classes.
     """
 
@@ -121,10 +121,10 @@ class Teachers:
         classes: Classes,
         device: str | torch.device,
         combine: Combine = "mean",
-        targets: Targets = "logits",
+        targets: Targets = "centred",
     ) -> None:
         self.members: list[Teacher] = [open_teacher(spec, classes=classes, device=device) for spec in specs]
-        self.combine, self.mean = combine, rescaled_mean if targets == "logits" else mean_probability
+        self.combine, self.mean = combine, mean_probability if targets == "probabilities" else rescaled_mean
 
     def __call__(self, parts: Sequence[tuple[Tensor, torch.Generator]]) -> Tensor:
         """Of parts of a batch, each with the generator of its draws: of all teachers together, or of one that is drawn

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from raycond.labels.fitting import Check, ProjectorFit, best_of, finished
 from raycond.labels.pixels import split
+from raycond.labels.projector import centred
 from raycond.projector_config import FitConfig
 from tests.labels.images import pixels
 
@@ -89,7 +90,7 @@ def test_checks_are_of_held_out_images_as_they_are() -> None:
     found = run.checks[0]
     assert found.step == 0
     assert found.kl == pytest.approx(kl.item(), rel=1e-4)
-    assert found.mse == pytest.approx(F.mse_loss(ours, theirs).item(), rel=1e-4)
+    assert found.mse == pytest.approx(F.mse_loss(centred(ours), centred(theirs)).item(), rel=1e-4)
     assert found.agreement == pytest.approx(100 * float((ours.argmax(1) == theirs.argmax(1)).float().mean()))
     assert found.accuracy == pytest.approx(100 * float((ours.argmax(1) == labels).float().mean()))
 
@@ -98,11 +99,14 @@ def test_loss_is_mse_and_lambda_times_cross_entropy() -> None:
     rows = torch.arange(8)
     plain = replace(CONFIG, shift=0.0, ce=0.0)
     images, labels = IMAGES.take(LEARN[rows])
-    mse = F.mse_loss(Small()(images), Rule().together(images))
+    mse = F.mse_loss(centred(Small()(images)), centred(Rule().together(images)))
     ce = F.cross_entropy(Small()(images), labels)
     assert torch.allclose(fit(plain).loss_of(rows), mse)
     assert torch.allclose(fit(replace(plain, ce=0.3)).loss_of(rows), mse + 0.3 * ce)
     assert torch.allclose(fit(plain, teachers=None).loss_of(rows), ce)
+    raw = F.mse_loss(Small()(images), Rule().together(images))
+    assert torch.allclose(fit(replace(plain, targets="logits")).loss_of(rows), raw)
+    assert not torch.allclose(raw, mse)
     probable = F.mse_loss(Small()(images).softmax(1), Rule().together(images).softmax(1))
     assert torch.allclose(fit(replace(plain, targets="probabilities")).loss_of(rows), probable)
 
@@ -170,6 +174,17 @@ def test_it_stops_when_nothing_gets_better() -> None:
     again.load(run.state())
     assert list(again.run()) == []  # it stays ended
     assert fitted(replace(wild, patience=0)).step == run.total
+
+
+def test_a_good_start_does_not_end_it() -> None:
+    run = fit()
+    kls = (0.1, 0.9, 0.7, 0.8, 0.6, 0.65, 0.7)
+    found = []
+    for step, kl in enumerate(kls):
+        run.checks.append(Check(step, 50.0, kl, 1.0, 50.0, 50.0))
+        found.append(run.stale)
+    assert found == [0, 0, 0, 1, 0, 1, 2]
+    assert best_of(run.checks).step == 0
 
 
 def test_a_worker_may_have_no_held_out_images() -> None:
