@@ -43,7 +43,7 @@ from raycond.labels.pixels import Augmentation, Pixels, split
 from raycond.labels.projected import Logits
 from raycond.labels.projector import Projector
 from raycond.labels.teacher import open_teacher
-from raycond.labels.weak_teachers import Teachers, spec_of
+from raycond.labels.weak_teachers import Teachers, centred, spec_of
 from raycond.projector_config import ClipTrainingConfig, FitConfig
 from raycond.runtime.training import Job
 
@@ -214,7 +214,9 @@ def bare_steps(sizes: Sizes, folder: str, device: torch.device) -> Iterator[Tens
             x = views(images[rows].float() / 255, draw)
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                 logits = projector(x)
-            loss = F.mse_loss(logits.float(), teacher(x)) + config.ce * F.cross_entropy(logits.float(), labels[rows])
+            loss = F.mse_loss(centred(logits.float()), centred(teacher(x))) + config.ce * F.cross_entropy(
+                logits.float(), labels[rows]
+            )
             loss.backward()
             torch.nn.utils.clip_grad_norm_(learnt, config.clip)
             optimizer.step()

@@ -1,4 +1,4 @@
-"""All benchmarks, one after another: `make bench`."""
+"""The benchmarks that need no run of their own, one after another: `make bench`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import grid, memory, published, quantizer, throughput, training
+from benchmarks import generators, grid, labels, memory, published, quantizer, throughput, training
 
 if __name__ == "__main__":
-    for benchmark in (quantizer, throughput, memory, training, grid, published):
+    for benchmark in (quantizer, throughput, memory, training, generators, labels, grid, published):
         print(f"\n## {benchmark.__name__}\n", flush=True)
         benchmark.main()

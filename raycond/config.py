@@ -19,7 +19,7 @@ USED_BY = {  # of the options of diffusion generators, those that are not of all
     "batch": ("sd", "dit", "vae", "medoid"),
 }
 CODEC = "kl:stabilityai/sd-vae-ft-mse"
-FORMAT = 2  # of the files a run leaves behind; a change makes older work stale
+FORMAT = 3  # of the files a run leaves behind; a change makes older work stale
 
 
 @dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))

@@ -45,6 +45,8 @@ def losses(logits: Tensor, targets: Targets, protocol: Protocol) -> Tensor:
         return _hard(logits, targets)
     if protocol.loss == "mse+ce":
         soft = targets.soft if targets.whole else targets.mixed(targets.soft)
+        # what all logits of an image have in common is nothing to softmax, and differs between kinds of labelers
+        soft = soft - soft.mean(1, keepdim=True)
         return (logits - soft).square().mean(1) + protocol.ce_weight * _hard(logits, targets)
     p = F.softmax(targets.soft / protocol.temperature, 1)
     p = p if targets.whole else targets.mixed(p)

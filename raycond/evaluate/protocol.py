@@ -45,7 +45,8 @@ class Protocol:
     schedule_by: Literal["step", "epoch"] = "step"
 
     # soft targets p of the labeler, student logits s. cross-entropy: −Σ p log softmax(s); kl: KL(softmax(t/T) ‖
-    # softmax(s/T)), t the labeler's logits, no T² factor; mse+ce: mean (s − t)² + ce_weight · hard cross-entropy
+    # softmax(s/T)), t the labeler's logits, no T² factor; mse+ce: mean (s − t + mean t)² + ce_weight · hard
+    # cross-entropy
     loss: Literal["cross-entropy", "kl", "mse+ce"] = "cross-entropy"
     temperature: float = 1.0
     ce_weight: float = 0.1

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from raycond import augment
 from raycond.labels.pixels import Augmentation, Pixels
-from raycond.labels.projector import centred
-from raycond.labels.weak_teachers import Teachers
+from raycond.labels.weak_teachers import Teachers, centred
 from raycond.projector_config import FitConfig
 from raycond.resumable import Resumable, of, steps_of
 

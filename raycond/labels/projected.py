@@ -11,7 +11,7 @@ from raycond import files
 from raycond.data.classes import Classes
 from raycond.errors import UserError
 from raycond.labels.delta import ABOUT, describe_projector, open_projector, read_projector
-from raycond.labels.projector import Projector, centred
+from raycond.labels.projector import Projector
 from raycond.labels.teacher import CHUNK_PIXELS
 
 IN_SET = "labels/projector"  # where a condensed set carries its projector
@@ -33,10 +33,7 @@ def open_logits(where: str, classes: Classes, device: torch.device) -> tuple[tup
 
 
 class Logits:
-    """Images (n, c, h, w) in [0, 1] → logits (n, C) float32 of mean 0, in chunks, without gradients or autocast.
-
-    An MSE to them asks for nothing that softmax does not see.
-    """
+    """Images (n, c, h, w) in [0, 1] → logits (n, C) float32, in chunks, without gradients and without autocast."""
 
     def __init__(self, projector: Projector) -> None:
         self.projector = projector.merged()  # so that a label costs what plain CLIP's does
@@ -46,7 +43,7 @@ class Logits:
         device, size = self.projector.device, self.projector.clip.size
         chunk = max(1, CHUNK_PIXELS.get(device.type, CHUNK_PIXELS["cpu"]) // size**2)
         with torch.autocast(device.type, enabled=False):
-            return torch.cat([centred(self.projector(part)) for part in images.split(chunk)])
+            return torch.cat([self.projector(part) for part in images.split(chunk)])
 
 
 def _parse(where: str) -> tuple[str, str | None]:

@@ -175,8 +175,3 @@ class Projector(nn.Module):
     def count(self) -> int:
         """Numbers in the delta."""
         return sum(p.numel() for p in self.delta().values())
-
-
-def centred(logits: Tensor) -> Tensor:
-    """Logits (n, C) less each row's mean: the same probabilities."""
-    return logits - logits.mean(1, keepdim=True)

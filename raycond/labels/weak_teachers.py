@@ -110,8 +110,8 @@ def spec_of(network: str, file: str, size: int, mean: Sequence[float], std: Sequ
 class Teachers:
     """Images (n, c, h, w) in [0, 1] → logits (n, classes) of several teachers, without gradients.
 
-    targets: what the mean is of: probabilities, whose logarithm it then is, or else logits, brought to one norm. Raises
-    UserError, from `open_teacher`, for a teacher that does not fit the classes.
+    targets: what the mean is of: logits, centred or not, brought to one norm, or probabilities, whose logarithm it then
+    is. Raises UserError, from `open_teacher`, for a teacher that does not fit the classes.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Teachers:
         targets: Targets = "centred",
     ) -> None:
         self.members: list[Teacher] = [open_teacher(spec, classes=classes, device=device) for spec in specs]
-        self.combine, self.mean = combine, mean_probability if targets == "probabilities" else rescaled_mean
+        self.combine, self.mean = combine, _MEANS[targets]
 
     def __call__(self, parts: Sequence[tuple[Tensor, torch.Generator]]) -> Tensor:
         """Of parts of a batch, each with the generator of its draws: of all teachers together, or of one that is drawn
@@ -155,9 +155,22 @@ def rescaled_mean(logits: Sequence[Tensor]) -> Tensor:
     return (stacked * scales[:, None, None]).mean(0)
 
 
+def centred(logits: Tensor) -> Tensor:
+    """Logits (n, C) less each row's mean: the same probabilities."""
+    return logits - logits.mean(1, keepdim=True)
+
+
+def centred_mean(logits: Sequence[Tensor]) -> Tensor:
+    """`rescaled_mean` of centred logits: what has no part in the targets has none in the norms."""
+    return rescaled_mean([centred(one) for one in logits])
+
+
 def mean_probability(logits: Sequence[Tensor]) -> Tensor:
     """Logarithm of the mean of the softmax of logits (n, C)."""
     return torch.stack(list(logits)).log_softmax(2).logsumexp(0) - math.log(len(logits))
+
+
+_MEANS = {"centred": centred_mean, "logits": rescaled_mean, "probabilities": mean_probability}
 
 
 def identities(specs: Sequence[str], classes: Classes) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from raycond.labels.fitting import Check, ProjectorFit, best_of, finished
 from raycond.labels.pixels import split
-from raycond.labels.projector import centred
+from raycond.labels.weak_teachers import centred
 from raycond.projector_config import FitConfig
 from tests.labels.images import pixels
 
