@@ -214,9 +214,8 @@ def bare_steps(sizes: Sizes, folder: str, device: torch.device) -> Iterator[Tens
             x = views(images[rows].float() / 255, draw)
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                 logits = projector(x)
-            loss = F.mse_loss(centred(logits.float()), centred(teacher(x))) + config.ce * F.cross_entropy(
-                logits.float(), labels[rows]
-            )
+            logits = logits.float()
+            loss = F.mse_loss(centred(logits), centred(teacher(x))) + config.ce * F.cross_entropy(logits, labels[rows])
             loss.backward()
             torch.nn.utils.clip_grad_norm_(learnt, config.clip)
             optimizer.step()

@@ -24,9 +24,12 @@ def test_kl_is_that_of_the_soft_label_recipes() -> None:
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_mse_is_on_raw_logits_beside_a_share_of_hard_labels() -> None:
+def test_mse_is_on_logits_beside_a_share_of_hard_labels() -> None:
     found = losses(S, Targets(LABELS, WEIGHTS, T, whole=True), MSE).mean()
-    assert float(found) == pytest.approx(float(F.mse_loss(S, T) + 0.3 * F.cross_entropy(S, LABELS)), rel=1e-5)
+    centred = T - T.mean(1, keepdim=True)
+    assert float(found) == pytest.approx(float(F.mse_loss(S, centred) + 0.3 * F.cross_entropy(S, LABELS)), rel=1e-5)
+    moved = losses(S, Targets(LABELS, WEIGHTS, T + 7, whole=True), MSE).mean()  # as probabilities they are the same
+    assert float(moved) == pytest.approx(float(found), rel=1e-5)
 
 
 def test_soft_cross_entropy_is_torchs() -> None:

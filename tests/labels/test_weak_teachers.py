@@ -12,6 +12,8 @@ from raycond.labels.teacher import open_teacher
 from raycond.labels.weak_teachers import (
     Teachers,
     TeacherTraining,
+    centred,
+    centred_mean,
     checkpoint,
     identities,
     kept_steps,
@@ -90,6 +92,13 @@ def test_only_the_first_worker_writes(tmp_path: Path) -> None:
     run.step = 3
     run.reached()
     assert not list(tmp_path.iterdir())
+
+
+def test_centred_mean_knows_nothing_of_offsets() -> None:
+    one, two = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
+    expected = rescaled_mean([centred(one), centred(two)])
+    assert torch.allclose(centred_mean([one, two + 7]), expected, atol=1e-5)
+    assert torch.allclose(expected.sum(1), torch.zeros(4), atol=1e-5)
 
 
 def test_rescaled_mean() -> None:
