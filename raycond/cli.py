@@ -208,11 +208,11 @@ def _inspect(options: dict[str, Any]) -> int:
 
 
 def _verify(options: dict[str, Any]) -> int:
-    from raycond.evaluate.set_labels import stored_in, verify_set_labels
+    from raycond.evaluate.set_labels import holds_labels, verify_set_labels
     from raycond.sets.verify import verify
 
     path = options["path"]
-    problems = verify_set_labels(path) if stored_in(path) else verify(path)
+    problems = verify_set_labels(path) if holds_labels(path) else verify(path)
     for problem in problems:
         print(problem)
     print(f"{options['path']}: {f'{len(problems)} problems' if problems else 'whole'}")

@@ -39,9 +39,7 @@ def source_options(option: Option) -> None:
 
 
 def worker_options(option: Option) -> None:
-    """Of a training."""
-    option("--precision", choices=["auto", "float32", "bfloat16"], help="auto: bfloat16 on GPUs")
-    option("--log-every", type=int, metavar="N", help="steps between entries of the loss curve (default 50)")
+    """Of every training of a command."""
     option("--checkpoint-every", type=int, metavar="N", help="steps (default 1000)")
     option("--workers", type=int, metavar="N", help="that share each batch (default 1)")
     option("--gpus-per-worker", type=float, metavar="N", help="0 or 1 (default: 1 where there are GPUs)")

@@ -27,8 +27,8 @@ from raycond.sets.writer import ClassPart, SetWriter
 
 @dataclass
 class CollageRun:
-    """What a run made. quarantine: the file that lists `bad`, if there are any. computed: classes, of all IPCs, that
-    were worked on now."""
+    """What a run made. quarantine: the file that lists `bad`, if there are any. computed: classes that were
+    worked on now."""
 
     manifest: dict[str, Any]
     bad: list[BadRecord]
@@ -64,11 +64,10 @@ def write_collages(
     def place(ipc: int, label: int) -> str:
         return files.join(work, f"ipc{ipc}", f"{label:05d}.parquet")
 
-    with Progress("collages", len(ipcs) * len(labels), "classes") as progress:
-        for ipc in ipcs:
-            for label in labels:
-                class_id = make.source.classes.ids[label]
-                expected = records.fingerprint(
+    with Progress("collages", len(labels), "classes") as progress:
+        for label, class_id in enumerate(make.source.classes.ids):
+            expected = {
+                ipc: records.fingerprint(
                     stage="collages",
                     config=config,
                     ipc=ipc,
@@ -79,19 +78,22 @@ def write_collages(
                     channels=options.channels,
                     format=image_format,
                 )
-                known = records.find(place(ipc, label), expected)
-                if known is None:
-                    made = dataclasses.replace(make, ipc=ipc).of_class(label, options, *models())
-                    data = pack([encode_image(image, image_format) for image in made.images])
-                    about = {"ids": made.ids, "good": made.good, "bad": [list(b) for b in made.bad]}
-                    known = records.finish(place(ipc, label), expected, data, **about)
-                    computed += 1
-                parts[ipc, label] = known
-                progress.step(1, make.source.classes.names[label])
-    bad = {BadRecord(*row) for known in parts.values() for row in known["bad"]} | set(make.source.bad)
+                for ipc in ipcs
+            }
+            known = {ipc: records.find(place(ipc, label), expected[ipc]) for ipc in ipcs}
+            missing = [ipc for ipc in ipcs if known[ipc] is None]
+            for ipc, made in make.at(missing, label, options, *models()).items() if missing else ():
+                data = pack([encode_image(image, image_format) for image in made.images])
+                about = {"ids": made.ids, "good": made.good, "bad": [list(b) for b in made.bad]}
+                known[ipc] = records.finish(place(ipc, label), expected[ipc], data, **about)
+            parts |= {(ipc, label): facts for ipc, facts in known.items() if facts is not None}
+            computed += bool(missing)
+            progress.step(1, make.source.classes.names[label])
+    looked_at = {BadRecord(*row) for known in parts.values() for row in known["bad"]}
+    bad = looked_at | set(make.source.bad)
     quarantine.update(listed, bad)
     good = sum(max(parts[ipc, label]["good"] for ipc in ipcs) for label in labels)
-    quarantine.require_few(listed, bad, good, max_bad)
+    quarantine.require_few(listed, looked_at, good, max_bad)
 
     def part(ipc: int, label: int) -> ClassPart:
         counts = torch.full((ipc,), make.choice.factor**2)

@@ -41,6 +41,8 @@ def _dit_options(option: Option) -> None:
     option("--class-dropout", type=float, metavar="X", help="share trained without class, for guidance (default 0.1)")
     option("--ema", type=float, metavar="X", help="decay of the averaged weights (default 0.9999)")
     option("--clip", type=float, metavar="X", help="of the gradient's norm, 0 for none (default 1)")
+    option("--precision", choices=["auto", "float32", "bfloat16"], help="auto: bfloat16 on GPUs")
+    option("--log-every", type=int, metavar="N", help="steps between entries of the loss curve (default 50)")
 
 
 def train_generator(options: dict[str, Any]) -> int:

@@ -131,14 +131,19 @@ def spec_place(spec: str) -> str:
 
 
 def labeler_place(spec: str) -> str:
-    """`teacher:NAME@FILE,…`, `projector:DIR,…` or `stored:DIR` that workers in other folders can open."""
-    kind, _, folder = spec.partition(":")
+    """`teacher:NAME@FILE,…`, `projector:DIR[,clip=…]` or `stored:DIR` that workers in other folders can open."""
+    kind, _, where = spec.partition(":")
     if kind in ("projector", "stored"):
-        folder, *options = folder.split(",", 1)
-        return ",".join([f"{kind}:{files.absolute(folder)}", *options])
+        folder, comma, clip = where.partition(",clip=")
+        return f"{kind}:{files.absolute(folder)}{comma}{clip_place(clip)}"
     head, at, rest = spec.partition("@")
     where, comma, more = rest.partition(",")
     return f"{head}@{files.absolute(where)}{comma}{more}" if at else spec
+
+
+def clip_place(spec: str) -> str:
+    """A local folder of a CLIP as every worker can open it; names of open_clip stay as they are."""
+    return files.absolute(spec) if spec and files.exists(spec) else spec
 
 
 def _yaml(text: str, what: str) -> dict[str, Any]:

@@ -288,14 +288,13 @@ def _write(
         "kept": asdict(fitted.best),
     }
     names = save_projector(config.out, projector, config.dtype, told)
-    tower = projector.clip.tower
     return _record(
         *(run.layout.record, expected, config.out, names),
         start=asdict(fitted.checks[0]),
         best=asdict(fitted.best),
         steps=fitted.steps,
         parameters=projector.count,
-        base_bytes=4 * sum(t.numel() for t in (*tower.parameters(), *tower.buffers())),
+        base_bytes=projector.clip.bytes,
     )
 
 

@@ -50,6 +50,8 @@ def _fit_options(option: Option) -> None:
     option("--schedule", choices=["cosine", "constant"], help="of the learning rate (default cosine)")
     option("--warmup", type=int, metavar="N", help="steps until the learning rate is reached (default 0)")
     option("--clip-norm", type=float, metavar="X", help="of the gradient, 0 for none (default 1)")
+    option("--precision", choices=["auto", "float32", "bfloat16"], help="of the fit; auto: bfloat16 on GPUs")
+    option("--log-every", type=int, metavar="N", help="of the fit: steps between entries of its curve (default 50)")
     option("--checks", type=int, metavar="N", help="of the held-out images in the whole fit (default 20)")
     option("--patience", type=int, metavar="N", help="checks without a better one that end it, 0: never (default 5)")
     option("--scale", type=float, nargs=2, metavar="X", help="random crops: least and most share of the area")

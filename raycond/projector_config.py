@@ -8,9 +8,8 @@ from typing import Any, Literal
 import pydantic
 from pydantic.dataclasses import dataclass
 
-from raycond import files
 from raycond.config import QuantizeConfig
-from raycond.options import field_names, labeler_place, layers, merge_layers, presets, settle, validated
+from raycond.options import clip_place, field_names, labeler_place, layers, merge_layers, presets, settle, validated
 
 TRAIN = "train"
 _FORBID = pydantic.ConfigDict(extra="forbid")
@@ -258,7 +257,7 @@ def load_projector_config(
             merged[section] = merge_layers(found, section, {})[section]
     settle(merged, ProjectorConfig, ("data", "out"), "-projector")
     if merged.get("clip"):
-        merged["clip"] = _clip_place(str(merged["clip"]))
+        merged["clip"] = merged["clip"] if merged["clip"] == TRAIN else clip_place(str(merged["clip"]))
     if merged.get("teachers"):
         merged["teachers"] = [labeler_place(str(spec)) for spec in merged["teachers"]]
     return validated(ProjectorConfig, merged, "fit", FIT_OPTIONS)
@@ -269,8 +268,3 @@ def _teacher_apart(layer: Mapping[str, Any]) -> dict[str, Any]:
     own = {field: layer[option] for field, option in TEACHER_OPTIONS.items() if option in layer}
     rest = {key: value for key, value in layer.items() if key not in TEACHER_OPTIONS.values()}
     return {**rest, "teacher": {**(layer.get("teacher") or {}), **own}} if own else rest
-
-
-def _clip_place(spec: str) -> str:
-    """A local folder as every worker can open it; names of open_clip stay as they are."""
-    return spec if spec == TRAIN or not files.exists(spec) else files.absolute(spec)

@@ -15,7 +15,7 @@ def bytes_table(config: ProjectorConfig, run: ProjectorRun) -> str:
     images = config.ipc * classes
     stored = sum(files.entry(files.join(config.out, name)).size for name in (DELTA, ABOUT))
     shipped = storage.Projector(
-        *(run.parameters, config.dtype, stored, f"{run.clip[0]}, image tower", run.base_bytes),
+        *(run.parameters, config.dtype, stored, f"{run.clip[0]}, both towers", run.base_bytes),
         base_note=storage.base_note(read_projector(config.out).spec),
     )
     amounts = storage.table(images, classes, top_k=storage.few_classes(classes), projector=shipped)
@@ -27,12 +27,14 @@ def summary(config: ProjectorConfig, run: ProjectorRun) -> str:
     assert run.start is not None  # a run that ended has been checked
     assert run.best is not None
     out, start, best = run.layout.out, run.start, run.best
-    taught = f"{len(run.teachers)} teachers" if run.teachers else "the labels"
+    count = len(run.teachers)
+    taught = f"{count} teacher{'s' * (count > 1)}" if count else "the labels"
+    begun = "an empty head" if config.head == "scratch" else "CLIP alone"
     lines = [
         f"projector  {out}: {run.parameters:,} parameters on {run.clip[0]}, {len(run.source.classes)} classes",
         f"agreement  with {taught} on held-out images: {start.agreement:.1f} % before, {best.agreement:.1f} % after "
         f"{best.step} of {run.steps} steps (KL {start.kl:.3f} to {best.kl:.3f})",
-        f"accuracy   of the labels there: CLIP alone {start.accuracy:.1f} %, teachers {start.teachers:.1f} %, "
+        f"accuracy   of the labels there: {begun} {start.accuracy:.1f} %, teachers {start.teachers:.1f} %, "
         f"projector {best.accuracy:.1f} %",
     ]
     if run.bad:

@@ -46,9 +46,12 @@ def of(source: Source, root: Path) -> Collages:
 def test_a_set_of_collages_is_a_condensed_set(make: Collages, tmp_path: Path) -> None:
     run = write_collages(str(tmp_path / "set"), make, OPTIONS, ipcs=(1, 2), name="toy")
     manifest = run.manifest
-    assert (run.bad, manifest["source"]["quarantined"], run.computed) == ([], 0, 8)
+    assert (run.bad, manifest["source"]["quarantined"], run.computed) == ([], 0, 4)
     assert not Path(run.quarantine).exists()
     assert verify(str(tmp_path / "set")) == []
+    card = (tmp_path / "set" / "README.md").read_text()
+    assert "each image is a collage of `count` patches of real images" in card
+    assert "latent" not in card.split("![preview]")[0]
     found = SetImages(str(tmp_path / "set"), 2, "uniform").load(4, OPTIONS)
     assert torch.equal(found.images, dataclasses.replace(make, ipc=2).load(4, OPTIONS).images)
     assert manifest["config"]["resize"] == "crop"  # a grid decodes its other images so
@@ -59,14 +62,14 @@ def test_a_set_of_collages_is_a_condensed_set(make: Collages, tmp_path: Path) ->
 
 def test_what_is_made_is_not_made_again(make: Collages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "set"
-    made = Collages.of_class
+    made = Collages.at
 
-    def stopped(self: Collages, label: int, *given: object) -> object:
+    def stopped(self: Collages, ipcs: list[int], label: int, *given: object) -> object:
         if label == 2:
             raise KeyboardInterrupt
-        return made(self, label, *given)  # type: ignore[arg-type]
+        return made(self, ipcs, label, *given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Collages, "of_class", stopped)
+    monkeypatch.setattr(Collages, "at", stopped)
     with pytest.raises(KeyboardInterrupt):
         write_collages(str(place), make, OPTIONS, ipcs=(1,), name="toy")
     assert not place.exists()
@@ -78,7 +81,7 @@ def test_what_is_made_is_not_made_again(make: Collages, tmp_path: Path, monkeypa
     # with more IPCs, only those are made; with other crops, all of them
     assert write_collages(str(place), make, OPTIONS, ipcs=(1, 2), name="toy").computed == 4
     other = dataclasses.replace(make, choice=dataclasses.replace(CHOICE, crops=2))
-    assert write_collages(str(place), other, OPTIONS, ipcs=(1, 2), name="toy").computed == 8
+    assert write_collages(str(place), other, OPTIONS, ipcs=(1, 2), name="toy").computed == 4
 
 
 def test_bad_images(root: Path, tmp_path: Path) -> None:

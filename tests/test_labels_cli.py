@@ -63,6 +63,10 @@ def test_stored_labels(made: Path, teacher: str, tmp_path: Path, capsys: pytest.
     (tmp_path / "labels" / "ipc3" / "ids.safetensors").unlink()
     assert main(["verify", str(tmp_path / "labels")]) == 1
     assert "ipc3: ids.safetensors: missing" in capsys.readouterr().out
+    assert main(["verify", str(tmp_path / "labels" / "ipc1")]) == 0
+    (tmp_path / "labels" / "ipc1" / "labels.json").unlink()  # as while it is written
+    assert main(["verify", str(tmp_path / "labels")]) == 1
+    assert "ipc1: " in capsys.readouterr().out
 
 
 def test_a_projector_that_a_set_carries(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,9 +113,11 @@ def test_collages(teacher: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_places_of_labelers_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "rn50").mkdir(parents=True)
     for given, wanted in (
         ("projector:fit", f"projector:{tmp_path}/fit"),
         ("projector:fit,clip=RN50:openai", f"projector:{tmp_path}/fit,clip=RN50:openai"),
+        ("projector:fit,clip=models/rn50", f"projector:{tmp_path}/fit,clip={tmp_path}/models/rn50"),
         ("stored:labels", f"stored:{tmp_path}/labels"),
         ("hard", "hard"),
     ):

@@ -99,39 +99,67 @@ class Collages:
         return teacher, Projector(clip, self.source.classes, bare, self.device).features
 
     def of_class(self, label: int, options: ImageOptions, logits: Logits, features: Features | None = None) -> Made:
-        """The IPC collages of a class. Raises RaycondError where it has too few usable images."""
-        factor, class_id = self.choice.factor, self.source.classes.ids[label]
+        """The IPC collages of a class. Raises as `at`."""
+        return self.at([self.ipc], label, options, logits, features)[self.ipc]
+
+    def at(
+        self,
+        ipcs: Sequence[int],
+        label: int,
+        options: ImageOptions,
+        logits: Logits,
+        features: Features | None = None,
+    ) -> dict[int, Made]:
+        """The collages of a class at several IPCs, of crops that are made and scored once where they are of one pool.
+
+        Raises RaycondError where the class has too few usable images.
+        """
+        factor = self.choice.factor
         if factor > options.size:
             raise UserError(f"collages: images of {options.size} pixels cannot have {factor}x{factor} patches")
-        seed = int(files.digest(["collages", self.seed, class_id])[:15], 16)
+        pools: dict[int, list[int]] = {}
+        for ipc in ipcs:
+            pools.setdefault(max(self.choice.pool, ipc * factor**2), []).append(ipc)
+        made: dict[int, Made] = {}
+        for pool, some in pools.items():
+            found = self._scored(pool, label, options, logits, whole=features is not None)
+            made |= {ipc: self._made(found, ipc, label, options, features) for ipc in some}
+        return made
+
+    def _scored(self, pool: int, label: int, options: ImageOptions, logits: Logits, *, whole: bool) -> _Found:
+        """The surest crop of each of `pool` images; whole: at the size of the picture, not of a patch of it."""
+        seed = int(files.digest(["collages", self.seed, self.source.classes.ids[label]])[:15], 16)
         generator = torch.Generator().manual_seed(seed)
         refs = self.source.refs(label)
         order = np.random.default_rng(seed).permutation(len(refs))
-        wanted, patch = self.ipc * factor**2, options.size // factor
         bad: list[BadRecord] = []
-        found = _surest(
-            self._images([refs[i] for i in order], options, max(self.choice.pool, wanted), bad),
-            label,
-            logits,
-            generator,
+        patch = options.size // self.choice.factor
+        return _surest(
+            *(self._images([refs[i] for i in order], options, pool, bad), label, logits, generator),
             crops=self.choice.crops,
             patch=patch,
             side=options.size,
-            kept=patch if features is None else options.size,
+            kept=options.size if whole else patch,
+            bad=bad,
         )
+
+    def _made(self, found: _Found, ipc: int, label: int, options: ImageOptions, features: Features | None) -> Made:
+        factor, class_id = self.choice.factor, self.source.classes.ids[label]
+        wanted, bad = ipc * factor**2, found.bad
         if len(found.ids) < wanted:
             raise RaycondError(
-                f"class {class_id}: {len(found.ids)} usable images, and {self.ipc} collages need {wanted}, one a patch"
+                f"class {class_id}: {len(found.ids)} usable images, and {ipc} collages need {wanted}, one a patch"
                 + (f"; {len(bad)} cannot be read, the first is {bad[0].uri}: {bad[0].reason}" if bad else "")
             )
         best = found.losses.argsort(stable=True)[:wanted]
         patches = found.patches[best]
         if features is not None:
-            update = update_images(patches, features, size=patch, options=self.update, device=self.device)
+            side = options.size // factor
+            update = update_images(patches, features, size=side, options=self.update, device=self.device)
             patches = update.images.cpu()
         made = collages(patches, side=options.size, factor=factor)
         pixels = (made * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-        ids = [[found.ids[i] for i in best[k :: self.ipc].tolist()] for k in range(self.ipc)]
+        ids = [[found.ids[i] for i in best[k::ipc].tolist()] for k in range(ipc)]
         return Made(pixels, tuple(" ".join(some) for some in ids), len(found.ids), tuple(bad))
 
     def _images(
@@ -164,6 +192,7 @@ class _Found:
     losses: Tensor
     patches: Tensor
     ids: list[str]
+    bad: list[BadRecord]
 
 
 def _surest(
@@ -176,10 +205,12 @@ def _surest(
     patch: int,
     side: int,
     kept: int,
+    bad: list[BadRecord],
 ) -> _Found:
     """Of each image the crop with the smallest cross-entropy of its class: its loss (n,), its pixels (n, c, p, p).
 
-    kept: p, the side in pixels at which the crops come out; they are scored at `patch`.
+    kept: p, the side in pixels at which the crops come out; they are scored at `patch`. bad: filled while `chunks` are
+    read.
     """
     losses, patches, ids = [torch.empty(0)], [], []
     for names, images in chunks:
@@ -190,7 +221,7 @@ def _surest(
         losses.append(loss[best, at])
         patches.append(cut[best, at] if kept == patch else cropped(images, boxes[best, at], kept))
         ids += names
-    return _Found(torch.cat(losses), torch.cat(patches) if patches else torch.empty(0), ids)
+    return _Found(torch.cat(losses), torch.cat(patches) if patches else torch.empty(0), ids, bad)
 
 
 def random_boxes(images: Tensor, generator: torch.Generator) -> Tensor:

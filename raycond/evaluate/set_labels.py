@@ -12,7 +12,7 @@ from raycond.evaluate.images import ImageOptions, SetImages
 from raycond.evaluate.protocol import Recipe
 from raycond.evaluate.relabel import store_labels
 from raycond.labels.labelers import open_labeler
-from raycond.labels.stored import NAME, Encoding, verify_labels
+from raycond.labels.stored import IDS, NAME, Encoding, verify_labels
 from raycond.sets.manifest import read_manifest
 
 
@@ -61,14 +61,24 @@ def store_set_labels(
     return found
 
 
-def stored_in(folder: str) -> list[str]:
-    """The IPCs (`ipc10`, …) of which there are labels in what `store_set_labels` wrote; none in another folder."""
+def holds_labels(folder: str) -> bool:
+    """Whether `store_set_labels` wrote there, finished or not, or the folder is one IPC of what it wrote."""
     place = files.absolute(folder)
-    names = [entry.name for entry in files.listdir(place) if entry.is_dir] if files.exists(place) else []
-    return [name for name in names if files.exists(files.join(place, name, NAME))]
+    return _begun(place) or bool(_parts(place))
 
 
 def verify_set_labels(folder: str) -> list[str]:
     """What is wrong with the labels in `folder`, each with its IPC; nothing if every file has its digest."""
     place = files.absolute(folder)
-    return [f"{name}: {problem}" for name in stored_in(folder) for problem in verify_labels(files.join(place, name))]
+    if _begun(place):
+        return verify_labels(place)
+    return [f"{name}: {problem}" for name in _parts(place) for problem in verify_labels(files.join(place, name))]
+
+
+def _parts(place: str) -> list[str]:
+    entries = files.listdir(place) if files.is_dir(place) else []
+    return [entry.name for entry in entries if entry.is_dir and _begun(files.join(place, entry.name))]
+
+
+def _begun(place: str) -> bool:
+    return any(files.exists(files.join(place, name)) for name in (NAME, IDS))

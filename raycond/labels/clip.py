@@ -30,6 +30,7 @@ class Clip:
     name: for people, without a machine's folders. digest: of weights, configuration and pixel statistics. spec: as it
     was given. tower: images (n, 3, size, size), normalised by mean and std → features (n, width), not normalised.
     logit_scale: the factor itself, about 100. carrier: the folder that the model is in, None for one of the hub.
+    bytes: of the file of its weights, both towers; 0 where there is none.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Clip:
     interpolation: str
     carrier: str | None
     texts: Callable[[Sequence[str]], Tensor]
+    bytes: int = 0
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Texts → (n, width) float32 of unit length, on the tower's device.
@@ -105,6 +107,7 @@ def open_clip_model(spec: str, *, device: str | torch.device) -> Clip:
         interpolation=source.interpolation,
         carrier=source.folder,
         texts=lambda texts: _encode(source, texts, torch.device(device)),
+        bytes=files.entry(source.weights).size,
     )
 
 

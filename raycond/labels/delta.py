@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from raycond import files
 from raycond.data.classes import Classes, require_same
 from raycond.errors import RaycondError, UserError
-from raycond.labels.clip import CONFIG, describe_clip, open_clip_model
+from raycond.labels.clip import CONFIG, Clip, describe_clip, open_clip_model
 from raycond.labels.projector import Projector, ProjectorOptions
 
 Dtype = Literal["float32", "float16", "int8"]
@@ -28,7 +29,8 @@ _BITS = 127
 class StoredProjector:
     """What `folder` holds, as its projector.json says: nothing is loaded yet.
 
-    spec: of the CLIP: MODEL:TAG, "clip" for the folder beside the delta, or None for a folder that was not stored.
+    clip_bytes: of its weights, both towers. spec: of the CLIP: MODEL:TAG, "clip" for the folder beside the delta, or
+    None for a folder that was not stored.
     bytes: of the delta's file. parameters: numbers in the delta. about: what the fit says of itself.
     """
 
@@ -36,6 +38,7 @@ class StoredProjector:
     name: str
     clip_name: str
     clip_digest: str
+    clip_bytes: int
     spec: str | None
     classes: Classes
     options: ProjectorOptions
@@ -59,23 +62,48 @@ class StoredProjector:
 
         Raises UserError if there is none or its digest is another.
         """
+        spec = self._spec(other)
+        with self._told():
+            self._require(*describe_clip(spec))
+        return spec
+
+    def open_clip(self, other: str | None = None) -> Clip:
+        """The CLIP itself, on the CPU. Raises as `clip`."""
+        with self._told():
+            model = open_clip_model(self._spec(other), device="cpu")
+            self._require(model.name, model.digest)
+        return model
+
+    def _spec(self, other: str | None) -> str:
+        if other:
+            return other
         beside = files.join(self.folder, CLIP)
-        spec = other or (beside if files.exists(files.join(beside, CONFIG)) else self.spec)
-        if spec is None or (spec == CLIP and other is None):
+        # beside a projector of the hub's CLIP it may be left from an earlier fit, or be a copy of the hub's
+        if files.exists(files.join(beside, CONFIG)) and (
+            self.spec in (None, CLIP) or describe_clip(beside)[1] == self.clip_digest
+        ):
+            return beside
+        if self.spec is None or self.spec == CLIP:
             raise UserError(
                 f"{self}: was fitted on the CLIP folder {self.clip_name!r}, which is not here: copy that folder to "
                 f"{beside}, or give it as projector:DIR,clip=FOLDER"
             )
+        return self.spec
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
         try:
-            name, digest = describe_clip(spec)
+            yield
         except UserError as error:
-            raise UserError(f"{self}: {error}\nSuch a folder is also found at {beside}") from error
+            where = files.join(self.folder, CLIP)
+            raise UserError(f"{self}: {error}\nSuch a folder is also found at {where}") from error
+
+    def _require(self, name: str, digest: str) -> None:
         if digest != self.clip_digest:
             raise UserError(
-                f"{self}: was fitted on {self.clip_name} of digest {self.clip_digest[:16]}, and {name} has "
-                f"{digest[:16]}: give the very CLIP that it was fitted on"
+                f"was fitted on {self.clip_name} of digest {self.clip_digest[:16]}, and {name} has {digest[:16]}: "
+                "give the very CLIP that it was fitted on"
             )
-        return spec
 
     def delta(self) -> dict[str, Tensor]:
         """The delta as float32. Raises UserError for a file that is missing or is not what projector.json says."""
@@ -109,7 +137,12 @@ def save_projector(
     data = save(pack(delta, dtype), {"format": "pt"})
     content = {
         "format_version": FORMAT_VERSION,
-        "clip": {"name": clip.name, "digest": clip.digest, "spec": _portable(folder, clip.spec, clip.carrier)},
+        "clip": {
+            "name": clip.name,
+            "digest": clip.digest,
+            "spec": _portable(folder, clip.spec, clip.carrier),
+            "bytes": clip.bytes,
+        },
         "classes": projector.classes.to_dict(),
         "options": projector.options.to_dict(),
         "dtype": dtype,
@@ -141,7 +174,7 @@ def read_projector(folder: str) -> StoredProjector:
         return StoredProjector(
             folder,
             str(about.get("name") or clip["name"]),
-            *(clip["name"], clip["digest"], spec),
+            *(clip["name"], clip["digest"], int(clip["bytes"]), spec),
             Classes.from_dict(content["classes"]),
             ProjectorOptions.from_dict(content["options"]),
             content["dtype"],
@@ -170,7 +203,7 @@ def open_projector(
     """The projector of a folder, ready for labels or for more training. Raises as `describe_projector`."""
     stored = _checked(folder, classes)
     delta = stored.delta()
-    model = open_clip_model(stored.clip(clip), device=device)
+    model = stored.open_clip(clip)
     # a head that is learned as a whole comes with the delta: the texts would only be thrown away
     head = None if stored.options.head == "text" else torch.zeros(len(stored.classes), model.width)
     projector = Projector(model, stored.classes, stored.options, device, head=head)

@@ -27,7 +27,7 @@ POLL_SECONDS = 0.5
 
 
 class RayTraining(RayRunner):
-    """Tasks encode classes; Ray Train trains, with DDP over gloo on CPUs and over nccl on GPUs."""
+    """Tasks make the files of classes; Ray Train trains, with DDP over gloo on CPUs and over nccl on GPUs."""
 
     def __init__(self, config: TrainingConfig) -> None:
         self.training = config
@@ -86,6 +86,8 @@ class RayTraining(RayRunner):
                 if news.restarts > restarts:
                     restarts = news.restarts
                     progress.say(f"a worker died; restart {restarts} goes on from the last checkpoint")
+                if news.began is not None:
+                    progress.begin(news.began)
                 if news.step:
                     progress.show(news.step, news.loss)
                 if not waiting:
@@ -119,6 +121,8 @@ def _work(config: dict[str, Any]) -> None:
     torch.set_num_threads(job.threads)
     training = job.start(device, context.get_world_rank(), context.get_world_size())
     _require_same_step(training.step, device)
+    if context.get_world_rank() == 0:
+        board.began.remote(training.step)
     problem = ""
     try:
         for step in job.steps(training):
@@ -141,8 +145,9 @@ def _require_same_step(step: int, device: torch.device) -> None:
 
 @dataclass(frozen=True)
 class _News:
-    """How far a training is. problem: what restarts would not mend."""
+    """How far a training is. began: the step that its workers went on from. problem: what restarts would not mend."""
 
+    began: int | None = None
     step: int = 0
     loss: float = 0.0
     restarts: int = 0
@@ -154,6 +159,9 @@ class _Board:
 
     def __init__(self) -> None:
         self.news = _News()
+
+    def began(self, step: int) -> None:
+        self.news = replace(self.news, began=step)
 
     def reached(self, step: int, loss: float) -> None:
         self.news = replace(self.news, step=step, loss=loss)

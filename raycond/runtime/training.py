@@ -168,6 +168,11 @@ class Shown(Progress):
     def __init__(self, steps: int, done: int = 0, stage: str = "train") -> None:
         super().__init__(stage, steps, "steps", done=done)
 
+    def begin(self, step: int) -> None:
+        """Only what comes after `step` is worked on now; told again and again, it means the first time."""
+        if not self.before and step:
+            self.before = self.done = step
+
     def show(self, step: int, loss: float) -> None:
         if step != self.done:  # fewer than before where a worker died
             self.step(step - self.done, f"loss {loss:.4f}")

@@ -33,6 +33,13 @@ def card(manifest: dict[str, Any]) -> str:
         for cell in [manifest["cells"][f"ipc{ipc}"]]
         for mean in [sum(cell["distortion"]) / len(classes)]
     )
+    if manifest["codec"]["name"] == "none":
+        about = "each image is a collage of `count` patches of real images"
+        source, latents = "names the images whose patches are in a collage, within the source", ""
+    else:
+        about = "each image stands for the `count` source images\nthat are nearest to its latent"
+        source = "is the real image nearest to the latent, within the source"
+        latents = f"; latents from `{manifest['codec']['name']}`"
     storage = ", ".join(f"{k.replace('_', ' ')} {v:,}" for k, v in manifest["storage_bytes"].items())
     return f"""---
 {yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip()}
@@ -40,9 +47,9 @@ def card(manifest: dict[str, Any]) -> str:
 
 # {manifest["name"]}, condensed
 
-{len(classes)} classes, condensed by {manifest["method"]} with raycond: each image stands for the `count` source images
-that are nearest to its latent, and is to be trained on with its `weight` (mode `{manifest["weights"]}`, mean 1 per
-class). Images come from the generator `{manifest["generator"]}`; latents from `{manifest["codec"]["name"]}`.
+{len(classes)} classes, condensed by {manifest["method"]} with raycond: {about},
+and is to be trained on with its `weight` (mode `{manifest["weights"]}`, mean 1 per class). Images
+come from the generator `{manifest["generator"]}`{latents}.
 
 ![preview](preview.png)
 
@@ -56,11 +63,21 @@ datasets.load_dataset("PATH", "ipc{ipcs[-1]}")["train"]  # image, label, weight,
 raycond.open("PATH", ipc={ipcs[-1]})                     # torch Dataset of (image, label, weight)
 ```
 
-* `source_id` is the real image nearest to the latent, within the source.
-* Bytes: {storage}.
+* `source_id` {source}.
+{_labels(manifest)}* Bytes: {storage}.
 * Every file's SHA-256, the class order, the configuration and the seeds are in `manifest.json`; check them with
   `raycond verify PATH`. The terms of the source images apply to what was made from them.
 """
+
+
+def _labels(manifest: dict[str, Any]) -> str:
+    """How to use a projector that the set carries."""
+    generator = manifest.get("label_generator")
+    if generator is None:
+        return ""
+    base = generator["base"]
+    where = "which is carried too" if base["carried"] else f"digest {base['digest'][:16]}, which is not in the set"
+    return f"* Soft labels: `--labeler projector:PATH`, a delta on the CLIP {base['name']}, {where}.\n"
 
 
 def _size(images: int) -> str:

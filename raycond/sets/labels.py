@@ -60,7 +60,7 @@ def bytes_table(content: Mapping[str, Any]) -> str:
     classes, base = len(manifest.classes), about["base"]
     spec = CLIP if base["carried"] else base["name"] if ":" in base["name"] else None
     carried = storage.Projector(
-        *(about["parameters"], about["dtype"], sizes[GENERATOR], base["name"], sizes[BASE] or None),
+        *(about["parameters"], about["dtype"], sizes[GENERATOR], base["name"], base["bytes"]),
         base_note=storage.base_note(spec),
     )
     parts = []
@@ -115,7 +115,12 @@ def _about(stored: StoredProjector) -> dict[str, Any]:
         "digest": stored.digest,
         "dtype": stored.dtype,
         "parameters": stored.parameters,
-        "base": {"name": stored.clip_name, "digest": stored.clip_digest, "carried": stored.spec == CLIP},
+        "base": {
+            "name": stored.clip_name,
+            "digest": stored.clip_digest,
+            "bytes": stored.clip_bytes,
+            "carried": stored.spec == CLIP,
+        },
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -105,6 +106,22 @@ def test_the_surest_crop_of_the_surest_images(source: Source, teacher: str) -> N
     assert sure > doubtful + 10
     one = dataclasses.replace(make, choice=CollageOptions(pool=12, crops=1, factor=2))
     assert sure >= one.of_class(0, OPTIONS, brightness).images.mean()
+
+
+def test_several_ipcs_are_what_each_is_alone(source: Source, teacher: str) -> None:
+    seen: list[int] = []
+
+    def counted(images: torch.Tensor) -> torch.Tensor:
+        seen.append(len(images))
+        return brightness(images)
+
+    make = Collages(source, 1, 0, teacher, CollageOptions(pool=8, crops=3, factor=2))
+    made = make.at([1, 2, 3], 1, OPTIONS, counted)
+    assert sum(seen) == 3 * (8 + 12)  # the third needs more images than the pool has
+    for ipc, found in made.items():
+        alone = dataclasses.replace(make, ipc=ipc).of_class(1, OPTIONS, brightness)
+        assert np.array_equal(found.images, alone.images)
+        assert (found.ids, found.good) == (alone.ids, alone.good)
 
 
 def test_ids_are_of_the_images_in_each_collage(source: Source, teacher: str) -> None:

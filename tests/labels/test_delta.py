@@ -122,6 +122,26 @@ def test_a_clip_that_is_elsewhere(tmp_path: Path) -> None:
     assert describe_projector(folder, THREE) == (name, digest)
 
 
+def test_a_clip_that_is_left_from_an_earlier_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--clip train`, then `--clip RN50:openai` into the same folder."""
+    hub = saved(tmp_path / "hub")
+    written(tmp_path / "a", clip=hub)
+    about = tmp_path / "a" / delta.ABOUT
+    content = json.loads(about.read_text())
+    content["clip"] |= {"spec": "RN50:openai"}
+    about.write_text(json.dumps(content))
+    saved(tmp_path / "a" / "clip", seed=1)
+    opened: list[str] = []
+
+    def found(spec: str) -> tuple[str, str]:
+        opened.append(spec)
+        return clips.describe_clip(hub if spec == "RN50:openai" else spec)
+
+    monkeypatch.setattr(delta, "describe_clip", found)
+    describe_projector(str(tmp_path / "a"), THREE)
+    assert opened == [str(tmp_path / "a" / "clip"), "RN50:openai"]
+
+
 def test_a_clip_of_the_hub_may_lie_beside_the_delta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no network, a copied folder serves; until then the error says where it goes."""
     written(tmp_path / "a")
@@ -132,12 +152,14 @@ def test_a_clip_of_the_hub_may_lie_beside_the_delta(tmp_path: Path, monkeypatch:
     assert describe_projector(str(tmp_path / "a"), THREE)[0] == "toy"
     (tmp_path / "a" / "clip").rename(tmp_path / "gone")
 
-    def offline(spec: str) -> tuple[str, str]:
+    def offline(spec: str, **_: Any) -> tuple[str, str]:
         raise UserError(f"CLIP {spec}: cannot be downloaded")
 
     monkeypatch.setattr(delta, "describe_clip", offline)
-    with pytest.raises(UserError, match=r"RN50:openai: cannot be downloaded\n.*also found at .*/a/clip"):
-        open_projector(str(tmp_path / "a"), "cpu")
+    monkeypatch.setattr(delta, "open_clip_model", offline)
+    for run in (lambda folder: describe_projector(folder, THREE), lambda folder: open_projector(folder, "cpu")):
+        with pytest.raises(UserError, match=r"RN50:openai: cannot be downloaded\n.*also found at .*/a/clip"):
+            run(str(tmp_path / "a"))
 
 
 def test_remote_folders(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from raycond.labels.clip import open_clip_model
 from raycond.labels.delta import ABOUT, DELTA, save_projector
 from raycond.labels.projected import identity, open_logits
 from raycond.labels.projector import Projector
+from raycond.labels.storage import readable
 from raycond.sets.labels import attach_projector, bytes_table, projector_problems
 from raycond.sets.manifest import read_manifest
 from raycond.sets.verify import verify
@@ -50,8 +51,15 @@ def test_a_set_carries_its_projector(tmp_path: Path) -> None:
     }
     noted = manifest["label_generator"]
     assert (noted["name"], noted["dtype"], noted["parameters"]) == ("toy", "float16", projector.count)
-    assert noted["base"] == {"name": "clip", "digest": projector.clip.digest, "carried": True}
-    assert f"label generator {own:,}" in (tmp_path / "set" / "README.md").read_text()
+    assert noted["base"] == {
+        "name": "clip",
+        "digest": projector.clip.digest,
+        "bytes": projector.clip.bytes,
+        "carried": True,
+    }
+    card = (tmp_path / "set" / "README.md").read_text()
+    assert f"label generator {own:,}" in card
+    assert "* Soft labels: `--labeler projector:PATH`, a delta on the CLIP clip, which is carried too." in card
     text = bytes_table(manifest)
     assert "IPC 1, base model clip" in text
     assert text.count("As HeLlO counts it") == 2
@@ -80,7 +88,10 @@ def test_a_public_clip_is_only_named(tmp_path: Path) -> None:
     manifest = attach_projector(str(tmp_path / "set"), str(tmp_path / "fit"))
     assert sorted(n for n in manifest["files"] if n.startswith("labels/")) == [f"{PLACE}/{DELTA}", f"{PLACE}/{ABOUT}"]
     assert manifest["storage_bytes"]["label_generator_base"] == 0
-    assert manifest["label_generator"]["base"]["carried"] is False
+    base = manifest["label_generator"]["base"]
+    assert base["carried"] is False
+    assert base["bytes"] > 0  # which the table states, though they are not in the set
+    assert f"| base model {base['name']} | {readable(base['bytes'])} |" in bytes_table(manifest)
     assert problems(tmp_path / "set") == []
 
 

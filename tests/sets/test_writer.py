@@ -170,6 +170,8 @@ def test_card(tmp_path: Path) -> None:
     assert '"ipc3"' in page
     assert "2 classes" in page
     assert str(tmp_path) not in front + page
+    assert "that are nearest to its latent" in page
+    assert "Soft labels" not in page
 
 
 def test_preview(tmp_path: Path) -> None:
