@@ -15,7 +15,7 @@ from raycond.errors import UserError, named
 from raycond.labels.clip import describe_clip, save_clip
 from raycond.labels.clip_training import ClipTraining, model_config, tokens, weights
 from raycond.labels.delta import ABOUT, read_projector, save_projector
-from raycond.labels.fitting import Check, Fitted, finished
+from raycond.labels.fitting import Check, Fitted, Rounding, finished, rounding_of
 from raycond.labels.projector import ProjectorOptions, check_clip
 from raycond.labels.prompts import TEMPLATES, class_texts
 from raycond.labels.weak_teachers import checkpoint, identities, kept_steps, spec_of
@@ -31,13 +31,14 @@ from raycond.runtime.stages import class_fingerprints
 from raycond.runtime.training import Job, TrainingRunner, on_demand
 
 Runner = Callable[[], TrainingRunner]
+ROUNDING_IMAGES = 64  # at least, of the held-out ones
 
 
 @dataclass
 class ProjectorRun(Timed):
     """What a run made. images: decoded, held-out ones too. trained: the stages that were carried out now, of clip,
     teachers and fit. clip: name and digest. teachers: what opens each. start, best: how the projector did before the
-    fit and at its best. parameters: of the delta; base_bytes: of CLIP's image tower in float32."""
+    fit and at its best; rounding: what `dtype` then changes. parameters: of the delta; base_bytes: of CLIP's file."""
 
     layout: ProjectorLayout
     source: Source
@@ -49,6 +50,7 @@ class ProjectorRun(Timed):
     teachers: tuple[str, ...] = ()
     start: Check | None = None
     best: Check | None = None
+    rounding: Rounding | None = None
     steps: int = 0
     parameters: int = 0
     base_bytes: int = 0
@@ -271,6 +273,7 @@ def _fit(
         with run.timed("write"):
             found = _write(config, run, job, finished(job.state()), about, expected)
     run.start, run.best = Check(**found["start"]), Check(**found["best"])
+    run.rounding = Rounding(**found["rounding"])
     run.steps, run.parameters, run.base_bytes = found["steps"], found["parameters"], found["base_bytes"]
 
 
@@ -279,6 +282,9 @@ def _write(
 ) -> dict[str, Any]:
     files.sweep(config.out)
     projector = job.projector("cpu")
+    pixels, _, held = job.learnt.open("cpu")
+    images, _ = pixels.take(held[:: max(1, len(held) // ROUNDING_IMAGES)])
+    rounding = rounding_of(projector, fitted.delta, config.dtype, images)
     projector.load_delta(fitted.delta)
     told = {
         **about,
@@ -286,12 +292,14 @@ def _write(
         "loss": fitted.curve,
         "checks": [asdict(check) for check in fitted.checks],
         "kept": asdict(fitted.best),
+        "rounding": asdict(rounding),
     }
     names = save_projector(config.out, projector, config.dtype, told)
     return _record(
         *(run.layout.record, expected, config.out, names),
         start=asdict(fitted.checks[0]),
         best=asdict(fitted.best),
+        rounding=asdict(rounding),
         steps=fitted.steps,
         parameters=projector.count,
         base_bytes=projector.clip.bytes,

@@ -37,6 +37,12 @@ def summary(config: ProjectorConfig, run: ProjectorRun) -> str:
         f"accuracy   of the labels there: {begun} {start.accuracy:.1f} %, teachers {start.teachers:.1f} %, "
         f"projector {best.accuracy:.1f} %",
     ]
+    rounding = run.rounding
+    if rounding is not None and config.dtype != "float32":
+        lines.append(
+            f"rounding   to {config.dtype} changes the first class of {rounding.changed:.1f} % of {rounding.images} "
+            f"held-out images (KL {rounding.kl:.2g})"
+        )
     if run.bad:
         lines.append(f"left out   {run.bad} images that cannot be read")
     if not run.trained:

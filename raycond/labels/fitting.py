@@ -7,7 +7,7 @@ not published; what is done here is in `raycond.projector_config.FitConfig`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -17,7 +17,9 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from raycond import augment
+from raycond.labels.delta import Dtype, pack, unpack
 from raycond.labels.pixels import Augmentation, Pixels
+from raycond.labels.projector import Projector
 from raycond.labels.weak_teachers import Teachers, centred
 from raycond.projector_config import FitConfig
 from raycond.resumable import Resumable, of, steps_of
@@ -186,6 +188,29 @@ def best_of(checks: list[Check]) -> Check:
 
 def _checks(extra: dict[str, Tensor]) -> list[Check]:
     return [Check(int(step), *values) for step, *values in extra["checks"].tolist()]
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """What storing a delta in few bits changes on some images: the share of first classes, percent, and the mean of
+    KL(unrounded ‖ rounded), nats."""
+
+    images: int
+    changed: float
+    kl: float
+
+
+@torch.no_grad()
+def rounding_of(projector: Projector, delta: Mapping[str, Tensor], dtype: Dtype, images: Tensor) -> Rounding:
+    """Of a delta of `projector`, which has the rounded one afterwards."""
+    answers = []
+    for values in (delta, unpack(pack(delta, dtype))):
+        projector.load_delta(values)
+        answers.append(torch.cat([projector(part).float() for part in images.split(HELD_OUT_BATCH)]))
+    whole, rounded = answers
+    kl = F.kl_div(rounded.log_softmax(1), whole.log_softmax(1), reduction="batchmean", log_target=True)
+    changed = (whole.argmax(1) != rounded.argmax(1)).float().mean()
+    return Rounding(len(images), 100 * float(changed), max(0.0, float(kl)))
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raycond.labels.fitting import Check, ProjectorFit, best_of, finished
+from raycond.labels.clip import open_clip_model
+from raycond.labels.fitting import Check, ProjectorFit, best_of, finished, rounding_of
 from raycond.labels.pixels import split
+from raycond.labels.projector import Projector
 from raycond.labels.weak_teachers import centred
 from raycond.projector_config import FitConfig
+from tests.labels.clips import THREE, pictures, saved
 from tests.labels.images import pixels
+from tests.labels.test_projector import shaken
 
 CONFIG = FitConfig(
     epochs=6, batch=8, lr=0.05, checks=3, patience=0, scale=None, shift=0.1, log_every=10, precision="float32"
@@ -174,6 +178,21 @@ def test_it_stops_when_nothing_gets_better() -> None:
     again.load(run.state())
     assert list(again.run()) == []  # it stays ended
     assert fitted(replace(wild, patience=0)).step == run.total
+
+
+def test_rounding_is_of_what_is_written(tmp_path: Path) -> None:
+    projector = shaken(Projector(open_clip_model(saved(tmp_path), device="cpu"), THREE), by=0.5)
+    x, delta = pictures(6, 20), {name: value.detach().clone() for name, value in projector.delta().items()}
+    with torch.no_grad():
+        before = projector(x)
+    none = rounding_of(projector, delta, "float32", x)
+    half, few = rounding_of(projector, delta, "float16", x), rounding_of(projector, delta, "int8", x)
+    assert (none.images, none.changed, none.kl) == (6, 0.0, 0.0)
+    assert half.kl < few.kl < 0.1
+    with torch.no_grad():
+        assert not torch.equal(projector(x), before)
+        expected = F.kl_div(projector(x).log_softmax(1), before.softmax(1), reduction="batchmean")
+    assert few.kl == pytest.approx(float(expected), rel=1e-2)
 
 
 def test_a_good_start_does_not_end_it() -> None:

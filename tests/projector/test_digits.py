@@ -23,6 +23,6 @@ def test_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "As HeLlO counts it" in text
     about = read_projector(str(tmp_path / "out")).about
     kept, start = about["kept"], about["checks"][0]
-    assert kept["agreement"] >= max(85, start["agreement"] + 5)  # 91.0 and 81.0 where this was written
+    assert kept["agreement"] >= max(85, start["agreement"] + 5)  # 98.0 and 71.0 where this was written
     assert kept["accuracy"] >= 85
     assert kept["kl"] < 0.7 * start["kl"]
