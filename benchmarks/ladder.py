@@ -123,15 +123,19 @@ def image_sets(options: argparse.Namespace, run: ProjectorRun, size: ImageOption
     return found
 
 
+def factor_of(name: str, options: argparse.Namespace) -> int:
+    return options.factor if name == PLAIN else max(2, options.factor)
+
+
 def shown(name: str, options: argparse.Namespace) -> str:
-    factor = max(2, options.factor) if name != PLAIN else options.factor
+    factor = factor_of(name, options)
     return f"{factor}x{factor}{', updated' if name == UPDATED else ''}"
 
 
 def cells_of(
     line: Line, sets: dict[str, str], test: str, options: argparse.Namespace, size: ImageOptions, source: Source
 ) -> list[Cell]:
-    chosen = recipes(options)[line.labels == "hard"]
+    chosen = recipes(options, factor_of(line.images, options))[line.labels == "hard"]
     protocol = chosen.resolve(ipc=options.ipc, classes=len(source.classes), student=options.student)
     images = SetImages(sets[line.images], options.ipc, "uniform")
     return [
@@ -143,9 +147,15 @@ def cells_of(
     ]
 
 
-def recipes(options: argparse.Namespace) -> tuple[Recipe, Recipe]:
-    """Of soft labels and of hard ones."""
+def recipes(options: argparse.Namespace, factor: int) -> tuple[Recipe, Recipe]:
+    """Of soft labels and of hard ones, for collages of this factor.
+
+    As in RDED, the patches of a collage are shuffled, and views are crops down to one of them: a student that has only
+    seen quarters would not know a picture that has one thing in it.
+    """
     plain, changes = recipe(options.protocol).override(checks=1), parse_settings(options.changes)
+    if factor > 1:
+        plain = plain.override(shuffle=factor, scale=[1 / factor**2, 1.0])
     hard = {name: value for name, value in changes.items() if name not in ("loss", "ce_weight", "temperature")}
     return plain.override(**{**SOFT, **changes}), plain.override(**{**hard, "loss": "cross-entropy"})
 
@@ -212,7 +222,7 @@ def main() -> None:
     sets = image_sets(options, whole, size, out)
     labels = str(out / "labels")
     teacher = f"teacher:{whole.teachers[-1]}"
-    soft = recipes(options)[0]
+    soft = recipes(options, options.factor)[0]
     store_set_labels(labels, sets[PLAIN], labeler=teacher, recipe=soft, student=options.student, device=options.device)
     lines = [
         Line("hard labels", "hard", PLAIN, "hard"),
