@@ -175,7 +175,8 @@ def test_the_hard_part_of_a_mixed_label(tmp_path: Path, mix_weights: str) -> Non
     assert train.weights is not None
     assert targets.soft is not None
     own, other = (F.cross_entropy(student, train.labels[r], reduction="none") for r in (index, seen.partner))
-    expected = (student - targets.soft).square().mean(1) + 0.5 * (seen.own * own + (1 - seen.own) * other)
+    soft = targets.soft - targets.soft.mean(1, keepdim=True)
+    expected = (student - soft).square().mean(1) + 0.5 * (seen.own * own + (1 - seen.own) * other)
     assert torch.allclose(losses(student, targets, protocol), expected, atol=1e-5)
     a, b = train.weights[index], train.weights[seen.partner]
     wanted = seen.own * a + (1 - seen.own) * b if mix_weights == "mix" else a
