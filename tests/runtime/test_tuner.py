@@ -291,7 +291,7 @@ def children() -> Iterator[list[psutil.Process]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("sent", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 def test_signal_stops_the_grid_and_the_same_command_goes_on(
     made: Path, tmp_path: Path, children: list[psutil.Process], sent: signal.Signals
 ) -> None:
