@@ -76,6 +76,7 @@ def write_collages(
                     class_id=class_id,
                     size=options.size,
                     channels=options.channels,
+                    max_pixels=options.max_pixels,
                     format=image_format,
                 )
                 for ipc in ipcs

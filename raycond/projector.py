@@ -31,7 +31,7 @@ from raycond.runtime.stages import class_fingerprints
 from raycond.runtime.training import Job, TrainingRunner, on_demand
 
 Runner = Callable[[], TrainingRunner]
-ROUNDING_IMAGES = 64  # at least, of the held-out ones
+ROUNDING_CLASSES, ROUNDING_IMAGES = 8, 64  # at most, that show what rounding the delta changes
 
 
 @dataclass
@@ -282,9 +282,7 @@ def _write(
 ) -> dict[str, Any]:
     files.sweep(config.out)
     projector = job.projector("cpu")
-    pixels, _, held = job.learnt.open("cpu")
-    images, _ = pixels.take(held[:: max(1, len(held) // ROUNDING_IMAGES)])
-    rounding = rounding_of(projector, fitted.delta, config.dtype, images)
+    rounding = rounding_of(projector, fitted.delta, config.dtype, job.learnt.some(ROUNDING_CLASSES, ROUNDING_IMAGES))
     projector.load_delta(fitted.delta)
     told = {
         **about,

@@ -41,7 +41,7 @@ def summary(config: ProjectorConfig, run: ProjectorRun) -> str:
     if rounding is not None and config.dtype != "float32":
         lines.append(
             f"rounding   to {config.dtype} changes the first class of {rounding.changed:.1f} % of {rounding.images} "
-            f"held-out images (KL {rounding.kl:.2g})"
+            f"images (KL {rounding.kl:.2g})"
         )
     if run.bad:
         lines.append(f"left out   {run.bad} images that cannot be read")

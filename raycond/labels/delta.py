@@ -69,8 +69,9 @@ class StoredProjector:
 
     def open_clip(self, other: str | None = None) -> Clip:
         """The CLIP itself, on the CPU. Raises as `clip`."""
+        spec = self._spec(other)
         with self._told():
-            model = open_clip_model(self._spec(other), device="cpu")
+            model = open_clip_model(spec, device="cpu")
             self._require(model.name, model.digest)
         return model
 

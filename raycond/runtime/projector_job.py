@@ -35,6 +35,14 @@ class Learnt:
         learn, held = split(self.pixels.counts, self.held_out, self.seed)
         return Pixels.open(self.pixels, device), learn, held
 
+    def some(self, classes: int, count: int) -> Tensor:
+        """At most `count` images of at most `classes` classes, spread over both: only these classes' files are read."""
+        found = self.pixels
+        picked = range(0, len(found.uris), -(-len(found.uris) // classes))
+        few = ArrayFiles(tuple(found.uris[k] for k in picked), tuple(found.counts[k] for k in picked), found.shape)
+        pixels = Pixels.open(few, "cpu", in_memory=0)
+        return pixels.take(torch.arange(0, len(pixels), -(-len(pixels) // count)))[0]
+
     @property
     def count(self) -> int:
         """Images that are learnt from."""

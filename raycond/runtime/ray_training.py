@@ -78,7 +78,7 @@ class RayTraining(RayRunner):
         In a thread of its own, because `fit` in the main thread takes Ctrl-C over, and keeps it.
         """
         fitted = in_thread(trainer.fit)
-        restarts = 0
+        restarts, begun = 0, False
         with progress:
             while True:
                 waiting = wait([fitted], POLL_SECONDS).not_done
@@ -86,7 +86,8 @@ class RayTraining(RayRunner):
                 if news.restarts > restarts:
                     restarts = news.restarts
                     progress.say(f"a worker died; restart {restarts} goes on from the last checkpoint")
-                if news.began is not None:
+                if news.began is not None and not begun:  # after a restart it tells of another step
+                    begun = True
                     progress.begin(news.began)
                 if news.step:
                     progress.show(news.step, news.loss)

@@ -169,9 +169,8 @@ class Shown(Progress):
         super().__init__(stage, steps, "steps", done=done)
 
     def begin(self, step: int) -> None:
-        """Only what comes after `step` is worked on now; told again and again, it means the first time."""
-        if not self.before and step:
-            self.before = self.done = step
+        """Only what comes after `step` is worked on now."""
+        self.before = self.done = step
 
     def show(self, step: int, loss: float) -> None:
         if step != self.done:  # fewer than before where a worker died

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from raycond.runtime.training import Job, threads
+from raycond.runtime.training import Job, Shown, threads
 
 
 class Counting:
@@ -70,6 +70,15 @@ def test_a_training_that_stops_early_is_kept_as_it_ended(tmp_path: Path) -> None
 
 def test_only_the_first_worker_writes(tmp_path: Path) -> None:
     assert {kept for _, kept in saved(CountingJob(str(tmp_path)), rank=1)} == {""}
+
+
+def test_steps_of_before_are_no_work_of_now() -> None:
+    shown = Shown(100, stage="fit")
+    shown.begin(90)
+    shown.started -= 10  # seconds
+    shown.show(95, 0.5)
+    assert "95/100" in shown.line
+    assert "10.0 s left" in shown.line
 
 
 @pytest.mark.parametrize("count", [1, 2])
