@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raycond.core.errors import BadImage
 from raycond.data.images import load_many
 from raycond.data.sources import open_source
-from raycond.errors import BadImage
-from raycond.latents.codec import open_codec
+from raycond.models.codecs.registry import open_codec
 
 ROOT = Path(__file__).resolve().parent.parent
 KEEP = ROOT / "runs" / "bench"

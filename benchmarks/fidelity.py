@@ -18,14 +18,16 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import print_table
-from raycond import files
+from raycond.core import files
+from raycond.core.errors import BadImage
+from raycond.data.encoded import decode_image
 from raycond.data.images import load_many
 from raycond.data.sources import Source, open_source
-from raycond.errors import BadImage
-from raycond.generate.images import decode_image, resized, to_uint8
-from raycond.latents.codec import Codec, open_codec
-from raycond.quantize.study import w2
-from raycond.runtime.layout import Layout
+from raycond.methods.quantize.wasserstein import w2
+from raycond.models.codecs.base import Codec
+from raycond.models.codecs.registry import open_codec
+from raycond.models.generators.decoded import resized, to_uint8
+from raycond.pipelines.layout import Layout
 from raycond.sets.manifest import read_manifest
 from raycond.sets.reader import CondensedSet, open_set
 

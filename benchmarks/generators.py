@@ -17,12 +17,14 @@ import torch
 from diffusers.utils import logging
 
 from benchmarks.common import machine, print_table, side_by_side
-from raycond.config import GeneratorOptions
 from raycond.data.classes import Classes
-from raycond.generate.generator import Wanted, open_generator
-from raycond.latents.codec import open_codec, parse_dtype
-from tests.generate import tiny
-from tests.latents.make import kl
+from raycond.models.codecs.base import parse_dtype
+from raycond.models.codecs.registry import open_codec
+from raycond.models.generators.base import Wanted
+from raycond.models.generators.options import GeneratorOptions
+from raycond.models.generators.registry import open_generator
+from tests.models.codecs.make import kl
+from tests.models.generators import tiny
 
 STRENGTH, NOISE = 0.7, 1.0
 IMAGES = 1000  # of ImageNet-1K at IPC 1

@@ -22,15 +22,15 @@ from pathlib import Path
 import torch
 
 from benchmarks.common import machine, print_table
-from raycond.config import load_config
-from raycond.evaluate.labelled import LabelledImages
+from raycond.data.labelled import LabelledImages
 from raycond.evaluate.protocol import recipe
 from raycond.evaluate.table import Check, Row
 from raycond.evaluate.train import train_and_test
-from raycond.grid import evaluate_grid
-from raycond.grid_config import load_grid_config
-from raycond.grid_summary import GridRun
-from raycond.pipeline import quantize
+from raycond.pipelines.evaluate.config import load_grid_config
+from raycond.pipelines.evaluate.run import evaluate_grid
+from raycond.pipelines.evaluate.summary import GridRun
+from raycond.pipelines.quantize.config import load_config
+from raycond.pipelines.quantize.run import quantize
 
 DATA, SIZE, IPC, STUDENT, PROTOCOL = "digits:", 32, 10, "convnet3-w32", "quick"
 PROBE = 40  # steps of the short run

@@ -30,22 +30,24 @@ from torch import Tensor
 
 from benchmarks.common import machine, print_table
 from benchmarks.training import in_turns, wait
-from raycond import networks
+from raycond.data.class_arrays import Pixels
 from raycond.data.classes import Classes
-from raycond.evaluate.labelled import LabelledImages
+from raycond.data.holdout import split
+from raycond.data.labelled import LabelledImages
 from raycond.evaluate.protocol import recipe
-from raycond.evaluate.train import _reproducible, _Training  # the loop itself, without its tests
-from raycond.labels.clip import Clip, build
-from raycond.labels.clip_training import model_config
-from raycond.labels.fitting import ProjectorFit
-from raycond.labels.labelers import Labeler
-from raycond.labels.pixels import Augmentation, Pixels, split
-from raycond.labels.projected import Logits
-from raycond.labels.projector import Projector
+from raycond.evaluate.train import _reproducible, _Training
+from raycond.labels.projector.clip_training import model_config
+from raycond.labels.projector.fitting import ProjectorFit
+from raycond.labels.projector.labeler import Logits
+from raycond.labels.projector.network import Projector
+from raycond.labels.projector.options import ClipTrainingConfig, FitConfig
+from raycond.labels.projector.weak_teachers import Teachers, centred, spec_of
+from raycond.labels.registry import Labeler
 from raycond.labels.teacher import open_teacher
-from raycond.labels.weak_teachers import Teachers, centred, spec_of
-from raycond.projector_config import ClipTrainingConfig, FitConfig
-from raycond.runtime.training import Job
+from raycond.models import students
+from raycond.models.clip import Clip, build
+from raycond.runtime.job import TrainingJob
+from raycond.training.augment.augmentation import Augmentation
 
 COUNT = 10  # classes
 NAMES = Classes.of([f"class {k}" for k in range(COUNT)])
@@ -90,7 +92,7 @@ def random_clip(config: dict[str, Any], device: torch.device) -> Clip:
 
 def teacher_spec(sizes: Sizes, folder: str) -> str:
     torch.manual_seed(1)
-    net = networks.build(sizes.teacher, classes=COUNT, size=sizes.size, channels=sizes.channels)
+    net = students.build(sizes.teacher, classes=COUNT, size=sizes.size, channels=sizes.channels)
     place = os.path.join(folder, "teacher.safetensors")
     save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, place)
     return spec_of(sizes.teacher, place, sizes.size, (0.5,) * sizes.channels, (0.25,) * sizes.channels)
@@ -156,7 +158,7 @@ def label_rows(
 
 
 @dataclass(frozen=True)
-class Fit(Job):
+class Fit(TrainingJob):
     """A projector's fit with random weights, as the pipeline's job runs it: its state is kept now and then."""
 
     folder: str

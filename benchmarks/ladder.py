@@ -25,20 +25,21 @@ from typing import Any
 import torch
 
 from benchmarks.common import ROOT, folder, machine, print_table
-from raycond.collages import write_collages
+from raycond.core import records
+from raycond.data.images import Decoding
 from raycond.data.sources import Source, open_source
 from raycond.evaluate.cell import Cell, run_cell
-from raycond.evaluate.collages import CollageOptions, Collages
-from raycond.evaluate.images import ImageOptions, SetImages
 from raycond.evaluate.protocol import Recipe, parse_settings, recipe
-from raycond.evaluate.set_labels import store_set_labels
-from raycond.labels.image_update import UpdateOptions
-from raycond.labels.labelers import identity
-from raycond.projector import ProjectorRun, fit_projector
-from raycond.projector_config import load_projector_config
-from raycond.runtime import records
-from raycond.runtime.evaluation import source_digest
-from raycond.runtime.splits import decode_split
+from raycond.evaluate.training_sets import SetImages
+from raycond.labels.registry import identity
+from raycond.methods.collages.collages import CollageOptions, Collages
+from raycond.methods.collages.image_update import UpdateOptions
+from raycond.pipelines.collages import write_collages
+from raycond.pipelines.fit_projector.config import load_projector_config
+from raycond.pipelines.fit_projector.run import ProjectorRun, fit_projector
+from raycond.pipelines.stages.listing import source_digest
+from raycond.pipelines.stages.splits import decode_split
+from raycond.pipelines.store_labels import store_set_labels
 from raycond.sets.manifest import read_manifest
 
 SOFT = {"loss": "mse+ce", "ce_weight": 0.1}  # HeLlO's student loss, β as in G-VBSM
@@ -107,7 +108,7 @@ def fits(options: argparse.Namespace, data: str, out: Path) -> dict[str, Project
     return found
 
 
-def image_sets(options: argparse.Namespace, run: ProjectorRun, size: ImageOptions, out: Path) -> dict[str, str]:
+def image_sets(options: argparse.Namespace, run: ProjectorRun, size: Decoding, out: Path) -> dict[str, str]:
     """Collages of the last teacher's surest patches, as they are and updated against CLIP: name → the set's folder."""
     wanted = {PLAIN: (options.factor, ""), PARTS: (2, ""), UPDATED: (max(2, options.factor), run.layout.clip)}
     if options.factor > 1:
@@ -133,7 +134,7 @@ def shown(name: str, options: argparse.Namespace) -> str:
 
 
 def cells_of(
-    line: Line, sets: dict[str, str], test: str, options: argparse.Namespace, size: ImageOptions, source: Source
+    line: Line, sets: dict[str, str], test: str, options: argparse.Namespace, size: Decoding, source: Source
 ) -> list[Cell]:
     chosen = recipes(options, factor_of(line.images, options))[line.labels == "hard"]
     protocol = chosen.resolve(ipc=options.ipc, classes=len(source.classes), student=options.student)
@@ -218,7 +219,7 @@ def main() -> None:
     run = fits(options, data, out)
     whole, classes = run["+ text initialisation"], run["+ text initialisation"].source.classes
     preset = load_projector_config({"data": data, **changes_of(options.source)}, preset=options.source)
-    size = ImageOptions(preset.size, preset.resize, preset.channels, preset.max_pixels)
+    size = Decoding(preset.size, preset.resize, preset.channels, preset.max_pixels)
     sets = image_sets(options, whole, size, out)
     labels = str(out / "labels")
     teacher = f"teacher:{whole.teachers[-1]}"

@@ -13,19 +13,20 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 from benchmarks.common import KEEP, folder, print_table
+from raycond.data.images import Decoding
 from raycond.data.sources import open_source
 from raycond.evaluate.cell import Cell, run_cell
-from raycond.evaluate.images import ImageOptions, RandomImages
 from raycond.evaluate.protocol import recipe
 from raycond.evaluate.table import Row
-from raycond.runtime.evaluation import source_digest
-from raycond.runtime.splits import decode_split
+from raycond.evaluate.training_sets import RandomImages
+from raycond.pipelines.stages.listing import source_digest
+from raycond.pipelines.stages.splits import decode_split
 
 PUBLISHED = {
     "fashion-mnist": {1: "51.4 ± 3.8", 10: "73.8 ± 0.7", 50: "82.5 ± 0.7"},
     "mnist": {1: "64.9 ± 3.5", 10: "95.1 ± 0.9", 50: "97.9 ± 0.2"},
 }
-OPTIONS = ImageOptions(28, "crop", 1, 10**6)
+OPTIONS = Decoding(28, "crop", 1, 10**6)
 
 
 def cells(name: str, protocol: str, ipcs: list[int], seeds: list[int], precision: str) -> list[Cell]:

@@ -12,10 +12,10 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from benchmarks.common import latents, machine, print_table, side_by_side
-from raycond.quantize.codebook import codebook
-from raycond.quantize.faiss import faiss_kmeans
-from raycond.quantize.quantizer import quantize
-from raycond.quantize.study import d4m_centroids, mean_rows, w2_study
+from raycond.methods.quantize.codebook import codebook
+from raycond.methods.quantize.faiss_kmeans import faiss_kmeans
+from raycond.methods.quantize.registry import quantize
+from raycond.methods.quantize.wasserstein import d4m_centroids, mean_rows, w2_study
 
 IPCS = (10, 50, 100)
 REPEATS = 7

@@ -15,16 +15,17 @@ import numpy as np
 import torch
 
 from benchmarks.common import imagenette, machine, print_table, taef2
-from raycond.config import load_config
 from raycond.data.images import load
 from raycond.data.quarantine import Limit
 from raycond.data.refs import ImageRef
 from raycond.data.sources import open_source
-from raycond.latents.codec import open_codec
-from raycond.runtime.cluster import RayRunner
-from raycond.runtime.layout import Layout
-from raycond.runtime.stages import class_fingerprints, condense_classes
-from raycond.runtime.units import Result, WorkerSpec
+from raycond.models.codecs.registry import open_codec
+from raycond.pipelines.layout import Layout
+from raycond.pipelines.quantize.condense import condense_classes
+from raycond.pipelines.quantize.config import load_config
+from raycond.pipelines.quantize.units import Result, WorkerSpec
+from raycond.pipelines.stages.listing import class_fingerprints
+from raycond.runtime.ray_runner import RayRunner
 
 BATCH = 32
 

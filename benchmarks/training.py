@@ -26,14 +26,15 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from benchmarks.common import KEEP, folder, machine, print_table
-from raycond import networks
+from raycond.core.errors import UserError
+from raycond.data.images import Decoding
+from raycond.data.labelled import LabelledImages, pixel_statistics
 from raycond.data.sources import open_source
-from raycond.errors import UserError
-from raycond.evaluate.images import ImageOptions, RandomImages
-from raycond.evaluate.labelled import LabelledImages, pixel_statistics
-from raycond.evaluate.protocol import Protocol, recipe
-from raycond.evaluate.train import _batches, _reproducible, _Training  # the loop itself, without its tests
+from raycond.evaluate.protocol import EvaluationProtocol, recipe
+from raycond.evaluate.train import _batches, _reproducible, _Training
+from raycond.evaluate.training_sets import RandomImages
 from raycond.evaluate.views import IMAGENET
+from raycond.models import students
 
 CLASSES, IPC = 10, 50
 WORKERS = (0, 2)
@@ -61,7 +62,7 @@ class Case:
     """One line of the table. warm: steps before the clock starts; the protocol has them and those that are timed."""
 
     student: str
-    protocol: Protocol
+    protocol: EvaluationProtocol
     images: LabelledImages
     warm: int
     device: torch.device
@@ -72,7 +73,7 @@ class Case:
 
     def build(self) -> nn.Module:
         _, channels, size, _ = self.images.images.shape
-        return networks.build(self.student, classes=CLASSES, size=size, channels=channels)
+        return students.build(self.student, classes=CLASSES, size=size, channels=channels)
 
 
 @lru_cache
@@ -86,7 +87,7 @@ def images(size: int) -> tuple[LabelledImages, str]:
         small = torch.rand(CLASSES * IPC, channels, 8, 8, generator=torch.Generator().manual_seed(0))
         made = F.interpolate(small, (size, size), mode="bilinear").mul(255).to(torch.uint8)
         return LabelledImages(made, torch.arange(CLASSES * IPC) // IPC, CLASSES), "generated images"
-    found = RandomImages(source, IPC, 0).load(CLASSES, ImageOptions(size, "crop", channels, 10**8))
+    found = RandomImages(source, IPC, 0).load(CLASSES, Decoding(size, "crop", channels, 10**8))
     return found, name.partition("/")[0]
 
 
@@ -127,7 +128,7 @@ def wait(device: torch.device) -> None:
 class Images(Dataset[tuple[Tensor, int]]):
     """Decoded images (n, channels, h, w) uint8, each changed when it is asked for."""
 
-    def __init__(self, found: LabelledImages, protocol: Protocol) -> None:
+    def __init__(self, found: LabelledImages, protocol: EvaluationProtocol) -> None:
         self.images, self.labels = found.images, found.labels.tolist()
         size = found.images.shape[-1]
         # on uint8 until the end, as torchvision advises: a third faster than floats first, and than PIL images

@@ -6,7 +6,7 @@ python pipelines/evaluate_grid.py --sets A B --students resnet18 convnet4 --ipc 
 
 import sys
 
-from raycond.cli import main
+from raycond.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["evaluate", *sys.argv[1:]]))

@@ -6,7 +6,7 @@ python pipelines/evaluate_grid.py --sets runs/digits/set --labeler projector:run
 
 import sys
 
-from raycond.cli import main
+from raycond.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["fit-projector", *sys.argv[1:]]))

@@ -6,7 +6,7 @@ ray submit cluster.yaml pipelines/imagenet_quantize.py -- --preset imagenet --da
 
 import sys
 
-from raycond.cli import main
+from raycond.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["quantize", *sys.argv[1:]]))

@@ -6,7 +6,7 @@ python pipelines/imagenet_quantize.py --preset digits --generator dit:runs/digit
 
 import sys
 
-from raycond.cli import main
+from raycond.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["train-generator", *sys.argv[1:]]))

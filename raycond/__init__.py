@@ -19,6 +19,6 @@ def open(
     transform: Callable[[Any], Any] | None = None,
 ) -> CondensedSet:
     """Open a condensed set as a torch Dataset of (image, label, weight); see `raycond.sets.reader.open_set`."""
-    from raycond.sets.reader import open_set  # late: `import raycond` must not cost a torch import
+    from raycond.sets.reader import open_set
 
     return open_set(path, ipc, weights=weights, transform=transform)

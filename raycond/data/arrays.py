@@ -12,11 +12,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from raycond import files
+from raycond.core import files
+from raycond.core.errors import UserError
 from raycond.data.classes import Classes
 from raycond.data.refs import ImageRef
 from raycond.data.rows import Row, RowSource
-from raycond.errors import UserError
 
 DIGITS = "digits:"
 

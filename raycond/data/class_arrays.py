@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raycond import files
+from raycond.core import files
 
 
 @dataclass(frozen=True)
@@ -79,3 +79,45 @@ def _read(uri: str, mapped: bool) -> np.ndarray:
     if mapped and files.is_local(uri):
         return np.load(files.absolute(uri), mmap_mode="r", allow_pickle=False)
     return np.load(io.BytesIO(files.read_bytes(uri)), allow_pickle=False)
+
+
+class Pixels(ClassArrays):
+    """All images with their labels, uint8."""
+
+    IN_MEMORY, ITEMSIZE = 8 << 30, 1
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (n, C, h, w) in [0, 1] and labels (n,) int64 of some rows, on the device."""
+        images, labels = self.raw(rows)
+        return images.float() / 255, labels
+
+    def statistics(self, rows: Tensor, most: int = 50_000) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation per channel, in [0, 1], over at most `most` evenly spaced rows; integer sums, so neither
+        chunks nor device change a digit."""
+        chosen = rows[:: -(-len(rows) // most)]
+        total = torch.zeros(self.shape[0], dtype=torch.int64)
+        square = torch.zeros_like(total)
+        for part in chosen.split(1024):
+            values = self.raw(part)[0].to(torch.int64)
+            total += values.sum((0, 2, 3)).cpu()
+            square += values.square().sum((0, 2, 3)).cpu()
+        count = len(chosen) * self.shape[1] * self.shape[2]
+        mean = total.double() / count
+        deviation = (square.double() / count - mean.square()).clamp(min=1).sqrt()
+        return tuple(round(m, 6) for m in (mean / 255).tolist()), tuple(round(d, 6) for d in (deviation / 255).tolist())
+
+
+def to_bytes(latents: Tensor) -> bytes:
+    """(n, C, h, w) as .npy in half precision: its rounding is far below the least noise of training."""
+    return npy(latents.to(torch.float16).cpu().numpy())
+
+
+class Latents(ClassArrays):
+    """All latents with their labels, kept as float16."""
+
+    IN_MEMORY, ITEMSIZE = 4 << 30, 2
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents (n, C, h, w) float32 and labels (n,) int64 of some rows, on the device."""
+        latents, labels = self.raw(rows)
+        return latents.float(), labels

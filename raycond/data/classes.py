@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from raycond.errors import ClassMismatch, UserError
+from raycond.core.errors import ClassMismatch, UserError
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from raycond import files
-from raycond.data.names import named
+from raycond.core import files
+from raycond.core.errors import UserError
+from raycond.core.retry import retrying
+from raycond.data.class_names import named
 from raycond.data.refs import ImageRef
-from raycond.data.retry import retrying
 from raycond.data.rows import Row, RowSource
-from raycond.errors import UserError
 
 EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm"})
 

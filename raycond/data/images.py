@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -21,11 +22,11 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from raycond import files
+from raycond.core import files
+from raycond.core.errors import BadImage, UserError
+from raycond.core.retry import retrying
 from raycond.data import arrays
 from raycond.data.refs import ImageRef
-from raycond.data.retry import retrying
-from raycond.errors import BadImage, UserError
 
 Resize = Literal["crop", "squash"]
 Channels = Literal[1, 3]
@@ -269,3 +270,13 @@ def _resized(image: Image.Image, size: int, resize: Resize) -> Image.Image:
     across, down = width / new_width, height / new_height
     right, bottom = min(width, (left + size) * across), min(height, (top + size) * down)
     return image.resize((size, size), Image.Resampling.BICUBIC, box=(left * across, top * down, right, bottom))
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How every image of a run is decoded."""
+
+    size: int
+    resize: str
+    channels: int
+    max_pixels: int

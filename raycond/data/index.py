@@ -20,15 +20,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from raycond import files
-from raycond.data import quarantine, stream
+from raycond.core import files, stream
+from raycond.core.errors import UserError
+from raycond.core.retry import retrying
+from raycond.data import quarantine
+from raycond.data.class_names import named
 from raycond.data.classes import Classes
-from raycond.data.names import named
 from raycond.data.quarantine import BadRecord
 from raycond.data.refs import ImageRef
-from raycond.data.retry import retrying
 from raycond.data.rows import Row, RowSource
-from raycond.errors import UserError
 
 FORMAT = 1
 PACKS = "packs"

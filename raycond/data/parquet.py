@@ -14,12 +14,11 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raycond import files
-from raycond.data import stream
+from raycond.core import files, stream
+from raycond.core.errors import UserError
+from raycond.data.class_names import named, read_class_list
 from raycond.data.classes import Classes, require_same
 from raycond.data.index import IndexSource, Input, Record, open_index
-from raycond.data.names import named, read_class_list
-from raycond.errors import UserError
 
 _IMAGE_NAMES = ("image", "img", "jpg")
 _LABEL_NAMES = ("label", "labels", "cls", "class", "fine_label")

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raycond import files
+from raycond.core import files
+from raycond.core.errors import UserError
 from raycond.data.refs import ImageRef
-from raycond.errors import UserError
 
 SCHEMA = pa.schema(
     [

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from raycond import files
+from raycond.core import files
+from raycond.core.errors import UserError
 from raycond.data.classes import Classes
 from raycond.data.quarantine import BadRecord
 from raycond.data.refs import ImageRef
-from raycond.errors import UserError
 
 
 class Row(NamedTuple):

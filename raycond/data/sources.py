@@ -8,13 +8,13 @@ import itertools
 import re
 from typing import NamedTuple, Protocol
 
-from raycond import files
+from raycond.core import files
+from raycond.core.errors import UserError
 from raycond.data import arrays, folder, parquet, tar
 from raycond.data.classes import Classes, require_same
 from raycond.data.quarantine import BadRecord
 from raycond.data.refs import ImageRef
 from raycond.data.rows import RowSource
-from raycond.errors import UserError
 
 _SPLITS = {"train": ("train",), "val": ("val", "validation", "test")}
 _SPLIT_NAME = re.compile(r"(?<![a-z])(train|validation|val|test)(?![a-z])")

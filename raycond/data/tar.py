@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from raycond.data import stream
+from raycond.core import stream
+from raycond.core.errors import UserError
+from raycond.data.class_names import read_class_list
 from raycond.data.index import IndexSource, Input, Record, open_index
-from raycond.data.names import read_class_list
-from raycond.errors import UserError
 
 UNPACK = "images are read by their byte range, which needs plain .tar files; decompress it first (gunzip, zstd -d)"
 

@@ -1,16 +1,16 @@
 """Train students on condensed sets and test them: protocols, labelers, baselines, the training loop, tables."""
 
-from raycond.evaluate.labelled import LabelledImages
-from raycond.evaluate.protocol import Protocol, Recipe, preset, presets, recipe
+from raycond.data.labelled import LabelledImages
+from raycond.evaluate.protocol import EvaluationProtocol, Recipe, preset, presets, recipe
 from raycond.evaluate.table import Check, Comparison, Row, Summary
 from raycond.evaluate.train import Outcome, train_and_test
 
 __all__ = [
     "Check",
     "Comparison",
+    "EvaluationProtocol",
     "LabelledImages",
     "Outcome",
-    "Protocol",
     "Recipe",
     "Row",
     "Summary",

@@ -9,14 +9,16 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from raycond.core.device import require_device
 from raycond.data.classes import Classes
-from raycond.device import require_device
+from raycond.data.images import Decoding
+from raycond.data.labelled import pixels
 from raycond.evaluate.continual import incremental
-from raycond.evaluate.images import ImageOptions, TrainingImages, pixels
-from raycond.evaluate.protocol import Protocol
+from raycond.evaluate.protocol import EvaluationProtocol
 from raycond.evaluate.table import Check, Row
 from raycond.evaluate.train import train_and_test
-from raycond.labels.labelers import open_labeler
+from raycond.evaluate.training_sets import TrainingImages
+from raycond.labels.registry import open_labeler
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,9 @@ class Cell:
     ipc: int | None
     student: str
     seed: int
-    protocol: Protocol
+    protocol: EvaluationProtocol
     classes: Classes
-    options: ImageOptions
+    options: Decoding
     train: TrainingImages
     test: str
     device: str
@@ -94,7 +96,7 @@ def run_cell(cell: Cell, report: Callable[[Check], None] | None = None) -> Row:
     )
 
 
-def decoded_side(size: int, protocol: Protocol) -> int:
+def decoded_side(size: int, protocol: EvaluationProtocol) -> int:
     """Pixels a side at which test images are decoded, so that the protocol's central crop leaves `size`."""
     return round(size / protocol.test_crop)
 

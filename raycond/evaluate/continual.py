@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from raycond import files
-from raycond.errors import UserError
-from raycond.evaluate.labelled import LabelledImages
-from raycond.evaluate.protocol import Protocol
+from raycond.core import files
+from raycond.core.errors import UserError
+from raycond.data.labelled import LabelledImages
+from raycond.evaluate.protocol import EvaluationProtocol
 from raycond.evaluate.table import Check
 from raycond.evaluate.train import Outcome, train_and_test
 
 if TYPE_CHECKING:
-    from raycond.labels.labelers import Labeler
+    from raycond.labels.registry import Labeler
 
 
 def incremental(
@@ -25,7 +25,7 @@ def incremental(
     test: LabelledImages,
     *,
     student: str,
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     seed: int,
     device: str | torch.device,
     threads: int | None = None,

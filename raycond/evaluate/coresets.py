@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from raycond import files
-from raycond.errors import UserError
-from raycond.quantize.quantizer import quantize
+from raycond.core import files
+from raycond.core.errors import UserError
+from raycond.methods.quantize.registry import quantize
 
 if TYPE_CHECKING:
     from raycond.evaluate.proxy import Proxy

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from raycond.evaluate.protocol import Protocol
+from raycond.evaluate.protocol import EvaluationProtocol
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ class Targets:
         return self.own * values + (1 - self.own) * values[self.partner]
 
 
-def weighted_loss(logits: Tensor, targets: Targets, protocol: Protocol) -> Tensor:
+def weighted_loss(logits: Tensor, targets: Targets, protocol: EvaluationProtocol) -> Tensor:
     """Mean over the batch of weight · loss: not divided by the sum of the weights, whose mean is 1 over a class."""
     weights = targets.mixed(targets.weights) if protocol.mix_weights == "mix" else targets.weights
     return (losses(logits.float(), targets, protocol) * weights).mean()
 
 
-def losses(logits: Tensor, targets: Targets, protocol: Protocol) -> Tensor:
-    """The loss of each view, (n,); `Protocol.loss` has the formulas."""
+def losses(logits: Tensor, targets: Targets, protocol: EvaluationProtocol) -> Tensor:
+    """The loss of each view, (n,); `EvaluationProtocol.loss` has the formulas."""
     if targets.soft is None:
         return _hard(logits, targets)
     if protocol.loss == "mse+ce":

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, ClassVar, Literal
 
-from raycond.augment import dsa_operations
-from raycond.errors import UserError
+from raycond.core.errors import UserError
+from raycond.training.augment import dsa_operations
 
 CONDITIONS = ("ipc_min", "ipc_max", "classes_min", "classes_max", "students")
 
 
 @dataclass(frozen=True)
-class Protocol:
+class EvaluationProtocol:
     """Every setting that changes a test accuracy; cells of different protocols do not compare.
 
     A preset may depend on images per class, number of classes and student: `resolve` settles that. `assumed` names
@@ -122,7 +122,7 @@ class Protocol:
         return UserError(f"protocol {self.name}: {name} {message}")
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Protocol:
+    def from_dict(cls, value: Mapping[str, Any]) -> EvaluationProtocol:
         """Checked and converted from plain data (numbers may be text). Raises UserError."""
         from pydantic import TypeAdapter, ValidationError
 
@@ -138,11 +138,11 @@ class Protocol:
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
-    def override(self, **fields: Any) -> Protocol:
+    def override(self, **fields: Any) -> EvaluationProtocol:
         """The same protocol with some settings changed; setting steps unsets epochs and the reverse."""
         return self.from_dict(_changed(self.to_dict(), fields))
 
-    def without_augmentation(self) -> Protocol:
+    def without_augmentation(self) -> EvaluationProtocol:
         """The same recipe on the images as they are (for DD-Ranking's augmentation-robust score)."""
         off = {"shuffle": 1, "scale": None, "shift": 0.0, "flip": False, "jitter": None, "lighting": 0.0}
         return self.override(**off, mix="none", dsa=None)
@@ -179,13 +179,13 @@ class Recipe:
         changed.resolve(ipc=10, classes=10, student="")
         return changed
 
-    def resolve(self, *, ipc: int | None, classes: int, student: str) -> Protocol:
+    def resolve(self, *, ipc: int | None, classes: int, student: str) -> EvaluationProtocol:
         """The protocol of one cell; ipc None is the whole data, larger than any bound."""
         values = dict(self.fields)
         for rule in self.rules:
             if _holds(rule["if"], ipc, classes, student):
                 values = _changed(values, rule["set"])
-        return Protocol.from_dict(_changed(values, self.changes))
+        return EvaluationProtocol.from_dict(_changed(values, self.changes))
 
     def to_dict(self) -> dict[str, Any]:
         return {**self.fields, "rules": list(self.rules), "changes": self.changes}
@@ -221,7 +221,7 @@ def recipe(name: str) -> Recipe:
     """
     import yaml
 
-    from raycond import files
+    from raycond.core import files
 
     if name.endswith((".yaml", ".yml")):
         try:
@@ -250,13 +250,15 @@ def _recipe(name: str, values: dict[str, Any]) -> Recipe:
             raise UserError(f"protocol {name}: a rule of `when` has `if` and `set`, not {rule!r}")
         if unknown := set(rule["if"]) - set(CONDITIONS):
             raise UserError(f"protocol {name}: {', '.join(sorted(unknown))}: conditions are {', '.join(CONDITIONS)}")
-        Protocol.from_dict(_changed(_changed(base.fields, values), rule["set"]))  # names the field that is wrong
+        EvaluationProtocol.from_dict(
+            _changed(_changed(base.fields, values), rule["set"])
+        )  # names the field that is wrong
     made = Recipe(_changed(base.fields, values), (*base.rules, *rules))
     made.resolve(ipc=10, classes=10, student="")
     return made
 
 
-def preset(name: str) -> Protocol:
+def preset(name: str) -> EvaluationProtocol:
     """A preset that depends on nothing, as it is for 10 classes at IPC 10. Raises UserError as `recipe` does."""
     return recipe(name).resolve(ipc=10, classes=10, student="")
 

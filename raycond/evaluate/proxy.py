@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from raycond import files, networks
-from raycond.data import stream
-from raycond.errors import UserError
-from raycond.evaluate.labelled import LabelledImages
+from raycond.core import files, stream
+from raycond.core.errors import UserError
+from raycond.data.labelled import LabelledImages
 from raycond.evaluate.protocol import preset
 from raycond.evaluate.train import TEST_VALUES, trained
+from raycond.models import students
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def measure(
         with _threads(threads):
             total += _el2n(_through(net, normalise, train.images, device), train.labels.cpu())
             if k == nets - 1:
-                features = _through(networks.embedding(net), normalise, train.images, device)
+                features = _through(students.embedding(net), normalise, train.images, device)
     return Proxy(features, (total / nets).float())
 
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from raycond import files
-from raycond.errors import UserError
-from raycond.evaluate.methods import in_order
+from raycond.core import files
+from raycond.core.errors import UserError
+from raycond.evaluate.method_names import in_order
 
 COLUMNS = ("method", "ipc", "student", "seed", "top1", "best", "steps", "seconds", "images", "protocol")
 MORE_COLUMNS = ("set", "weights", "labeler", "variant", "memory")  # may be absent in older files

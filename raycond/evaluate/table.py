@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from raycond.errors import UserError
-from raycond.evaluate.methods import FULL, METHODS, in_order, method_name, uniform_twin
+from raycond.core.errors import UserError
+from raycond.evaluate.method_names import FULL, METHODS, in_order, method_name, uniform_twin
 from raycond.evaluate.results import (
     COLUMNS,
     MORE_COLUMNS,

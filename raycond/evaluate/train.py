@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from raycond import augment, networks
-from raycond.errors import RaycondError, UserError
-from raycond.evaluate.labelled import LabelledImages, class_mean_one
+from raycond.core.errors import RaycondError, UserError
+from raycond.data.labelled import LabelledImages, class_mean_one
 from raycond.evaluate.losses import Targets, weighted_loss
-from raycond.evaluate.optimisers import Optimiser
-from raycond.evaluate.protocol import Protocol
-from raycond.evaluate.relabel import StoredViews
+from raycond.evaluate.optimizer import Optimiser
+from raycond.evaluate.protocol import EvaluationProtocol
+from raycond.evaluate.stored_views import StoredViews
 from raycond.evaluate.table import Check
 from raycond.evaluate.views import Normaliser, augmented, mixed
-from raycond.labels.stored import StoredLabels
+from raycond.labels.stored.labels import StoredLabels
+from raycond.models import students
+from raycond.training import augment
 
 if TYPE_CHECKING:
-    from raycond.labels.labelers import Labeler
+    from raycond.labels.registry import Labeler
 
 TEST_VALUES = {"cpu": 2**26, "cuda": 2**28}  # values of a 128-wide feature map of one test batch: bounds memory
 LABEL_BATCH = 64
@@ -45,7 +46,7 @@ def train_and_test(
     test: LabelledImages,
     *,
     student: str,
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     seed: int,
     device: str | torch.device,
     threads: int | None = None,
@@ -80,7 +81,7 @@ def trained(
     train: LabelledImages,
     *,
     student: str,
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     seed: int,
     device: str | torch.device,
     threads: int | None = None,
@@ -102,7 +103,7 @@ class _Training:
         self,
         train: LabelledImages,
         student: str,
-        protocol: Protocol,
+        protocol: EvaluationProtocol,
         seed: int,
         device: torch.device,
         labeler: Labeler | None,
@@ -117,7 +118,7 @@ class _Training:
         self.count = len(train)
         self.steps, self.per_epoch = protocol.total_steps(self.count), self._per_epoch()
         channels, size = train.images.shape[1:3]
-        net = networks.build(student, classes=train.classes, size=size, channels=channels)
+        net = students.build(student, classes=train.classes, size=size, channels=channels)
         layout = _layout(net, device)
         self.net: nn.Module = net.to(device, memory_format=layout)  # type: ignore[call-overload]
         self.optimiser = Optimiser(self.net, protocol, self.steps, self.per_epoch)
@@ -214,20 +215,20 @@ def _layout(net: nn.Module, device: torch.device) -> torch.memory_format:
     return torch.contiguous_format if grouped else torch.channels_last
 
 
-def _weights(train: LabelledImages, protocol: Protocol) -> Tensor:
+def _weights(train: LabelledImages, protocol: EvaluationProtocol) -> Tensor:
     if train.weights is None or protocol.weights == "none":
         return torch.ones(len(train))
     weights = train.weights.float().cpu()
     return class_mean_one(weights, train.labels.cpu()) if protocol.weights == "class-mean-one" else weights
 
 
-def _checks(steps: int, protocol: Protocol) -> set[int]:
+def _checks(steps: int, protocol: EvaluationProtocol) -> set[int]:
     first = protocol.checks_from * steps
     spread = (first + (steps - first) * (k + 1) / protocol.checks for k in range(protocol.checks))
     return {round(step) for step in spread} - {0}
 
 
-def _batches(n: int, protocol: Protocol, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
+def _batches(n: int, protocol: EvaluationProtocol, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Indices of each step's images. By epochs the last batch is what is left (one image joins the batch before);
     by steps it runs on into the next shuffle, so that a step count is the same number of images for every set."""
     size = min(protocol.batch, n)
@@ -251,7 +252,7 @@ def _require_fit(train: LabelledImages, test: LabelledImages) -> None:
         raise UserError(f"training images are {a} (channels, height, width) and test images {b}")
 
 
-def _precision(protocol: Protocol, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+def _precision(protocol: EvaluationProtocol, device: torch.device) -> contextlib.AbstractContextManager[Any]:
     if protocol.precision == "bf16":
         return torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from raycond import augment
-from raycond.augment.draws import on_host
-from raycond.errors import UserError
-from raycond.evaluate.labelled import pixel_statistics
-from raycond.evaluate.protocol import Protocol
+from raycond.core.errors import UserError
+from raycond.data.labelled import pixel_statistics
+from raycond.evaluate.protocol import EvaluationProtocol
+from raycond.training import augment
+from raycond.training.augment.draws import on_host
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -23,7 +23,7 @@ class Normaliser:
     def __init__(
         self,
         images: Tensor,
-        protocol: Protocol,
+        protocol: EvaluationProtocol,
         device: torch.device,
         layout: torch.memory_format = torch.channels_last,
     ) -> None:
@@ -51,7 +51,7 @@ class Normaliser:
         return images * self.std + self.mean
 
 
-def augmented(images: Tensor, protocol: Protocol, generator: torch.Generator) -> Tensor:
+def augmented(images: Tensor, protocol: EvaluationProtocol, generator: torch.Generator) -> Tensor:
     """Each image of a batch in [0, 1] changed on its own, in the order of the protocol's settings."""
     if protocol.shuffle > 1:
         images = augment.shuffle(images, protocol.shuffle, generator)
@@ -68,7 +68,7 @@ def augmented(images: Tensor, protocol: Protocol, generator: torch.Generator) ->
     return images
 
 
-def mixed(images: Tensor, protocol: Protocol, generator: torch.Generator) -> augment.Mixed | None:
+def mixed(images: Tensor, protocol: EvaluationProtocol, generator: torch.Generator) -> augment.Mixed | None:
     """The batch mixed with a permutation of itself, or None where the protocol or its coin says no."""
     if protocol.mix == "none":
         return None

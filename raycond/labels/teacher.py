@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raycond import files, networks
+from raycond.core import files
+from raycond.core.errors import UserError
 from raycond.data.classes import Classes
-from raycond.errors import UserError
-from raycond.labels import checkpoint
+from raycond.models import checkpoint, students
 
 OPTIONS = ("mean", "std", "size", "outputs")
 SIZE = 224  # of networks of torchvision and timm whose weights come from a file
@@ -189,7 +189,7 @@ def _whole(text: str, option: str) -> int:
 def _build(name: str, classes: int, size: int, channels: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):  # initial weights, soon overwritten, must not move anybody's seed on
         try:
-            return networks.build(name, classes=classes, size=size, channels=channels)
+            return students.build(name, classes=classes, size=size, channels=channels)
         except UserError as error:
             raise UserError(f"teacher {name}: {error}") from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raycond.evaluate.methods import METHODS, UNIFORM, WEIGHTED, condensed
+from raycond.evaluate.method_names import METHODS, UNIFORM, WEIGHTED, condensed
 from raycond.evaluate.table import FULL, Comparison, Row, Summary, compare, in_order, summarise
 from raycond.report.numbers import signed
 from raycond.report.plots import Look, accuracy_svg, is_wide

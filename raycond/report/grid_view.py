@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from raycond.evaluate.methods import FULL, in_order
+from raycond.core.progress import clock
+from raycond.evaluate.method_names import FULL, in_order
 from raycond.evaluate.table import Check, Row, Summary, compare
-from raycond.progress import clock
 from raycond.report import accuracy, plots
 from raycond.report.numbers import digits, human, plain_yaml
 
 if TYPE_CHECKING:
-    from raycond.report.grid import GridReport
-    from raycond.report.report import Size
+    from raycond.report.contents import GridReport, Size
 
 ABOUT = ("name", "source", "reported", "assumed", "rules")  # of a protocol, told apart from its settings
 

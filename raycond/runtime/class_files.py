@@ -7,13 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from raycond import files
+from raycond.core import files, records
+from raycond.core.errors import RaycondError, UserError
+from raycond.core.progress import Progress
 from raycond.data.class_arrays import ArrayFiles
 from raycond.data.quarantine import BadRecord
 from raycond.data.sources import Source
-from raycond.errors import RaycondError, UserError
-from raycond.progress import Progress
-from raycond.runtime import records
 
 
 class Tasks(Protocol):

@@ -11,9 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from raycond import files
-from raycond.data import stream
-from raycond.errors import UserError
+from raycond.core import files, stream
+from raycond.core.errors import UserError
 from raycond.sets.reader import CondensedSet, open_set
 
 KINDS = {
@@ -184,7 +183,7 @@ def _normalised(condensed: CondensedSet, order: Sequence[int], mean: Sequence[fl
 
 
 def _soft_labels(condensed: CondensedSet, order: Sequence[int], spec: str, device: str) -> tuple[str, Tensor]:
-    from raycond.labels.labelers import open_labeler  # late: only this file needs torchvision
+    from raycond.labels.registry import open_labeler
 
     labeler = open_labeler(spec, classes=condensed.classes, device=device)
     assert labeler.logits is not None

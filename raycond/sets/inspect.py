@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raycond import files
+from raycond.core import files
 from raycond.sets.manifest import read_manifest
 
 

@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from raycond import files
+from raycond.core import files
+from raycond.core.errors import UserError
 from raycond.data.classes import Classes
-from raycond.errors import UserError
 
 FORMAT_VERSION = 1
 NAME = "manifest.json"

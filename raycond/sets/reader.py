@@ -14,11 +14,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from raycond import files
+from raycond.core import files
+from raycond.core.errors import UserError
+from raycond.core.tensors import read_safetensors
 from raycond.data.classes import Classes
-from raycond.errors import UserError
-from raycond.quantize.codebook import weights as weights_of
-from raycond.quantize.store import read_safetensors
+from raycond.methods.quantize.codebook import weights as weights_of
 from raycond.sets.manifest import Manifest, read_manifest
 
 

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from raycond import files
-from raycond.errors import UserError
-from raycond.quantize.codebook import weights as weights_of
-from raycond.quantize.store import read_safetensors
+from raycond.core import files
+from raycond.core.errors import UserError
+from raycond.core.tensors import read_safetensors
+from raycond.methods.quantize.codebook import weights as weights_of
 from raycond.sets.manifest import Manifest, read_manifest
 
 _WEIGHT_TOLERANCE = 1e-4
@@ -53,7 +53,7 @@ def _problems(path: str, manifest: Manifest) -> Iterator[str]:
         elif not damaged & {*manifest.data_files(ipc), *manifest.latent_files(ipc)}:
             yield from _cell(path, manifest, ipc)
     if "label_generator" in manifest.content:
-        from raycond.sets.labels import projector_problems  # a set without one needs none of its networks
+        from raycond.sets.attach import projector_problems
 
         yield from projector_problems(path, manifest)
 

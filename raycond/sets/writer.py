@@ -15,10 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from raycond import files
-from raycond.data import stream
+from raycond.core import files, stream
 from raycond.data.classes import Classes
-from raycond.quantize.codebook import Codebook
+from raycond.methods.quantize.codebook import Codebook
 from raycond.sets.card import card
 from raycond.sets.manifest import FORMAT_VERSION, NAME
 from raycond.sets.preview import preview

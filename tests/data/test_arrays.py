@@ -11,10 +11,10 @@ import fsspec
 import numpy as np
 import pytest
 
+from raycond.core.errors import UserError
 from raycond.data import arrays, images
 from raycond.data.refs import ImageRef
 from raycond.data.sources import open_source
-from raycond.errors import UserError
 
 
 def idx(array: np.ndarray) -> bytes:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from raycond.core.errors import ClassMismatch, UserError
 from raycond.data.classes import Classes, require_same
-from raycond.errors import ClassMismatch, UserError
 
 
 def test_round_trip_head_and_index() -> None:

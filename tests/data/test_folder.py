@@ -11,11 +11,11 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from raycond import files
-from raycond.data import folder, names, rows
+from raycond.core import files
+from raycond.core.errors import ClassMismatch, UserError
+from raycond.data import class_names, folder, rows
 from raycond.data.images import load
 from raycond.data.sources import open_source
-from raycond.errors import ClassMismatch, UserError
 from tests.data.make import png, tree
 
 
@@ -200,12 +200,12 @@ def test_remote_tree() -> None:
 
 
 def test_wordnet_ids_get_names_where_all_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert names.named(["a", "n01440764"]).names == ("a", "n01440764")
+    assert class_names.named(["a", "n01440764"]).names == ("a", "n01440764")
     pytest.importorskip("timm")
-    assert names.named(["n01440764", "n02102040"]).names == ("tench", "English springer")
-    assert names.named(["n01440764", "n99999999"]).names == ("n01440764", "n99999999")
+    assert class_names.named(["n01440764", "n02102040"]).names == ("tench", "English springer")
+    assert class_names.named(["n01440764", "n99999999"]).names == ("n01440764", "n99999999")
     monkeypatch.setitem(sys.modules, "timm.data.imagenet_info", None)
-    assert names.named(["n01440764"]).names == ("n01440764",)
+    assert class_names.named(["n01440764"]).names == ("n01440764",)
 
 
 def test_rows_base_is_abstract(tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from raycond.data import images, retry
+from raycond.core import retry
+from raycond.core.errors import BadImage, UserError
+from raycond.data import images
 from raycond.data.refs import ImageRef
-from raycond.errors import BadImage, UserError
 from tests.data.make import encoded, picture
 
 
@@ -232,7 +233,7 @@ def test_unreadable_files_are_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def refuse(*_: object) -> bytes:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("raycond.files.read_bytes", refuse)
+    monkeypatch.setattr("raycond.core.files.read_bytes", refuse)
     with pytest.raises(BadImage, match="permission denied"):
         images.load(ImageRef("a", 0, "x.png"), size=8)
 
@@ -254,10 +255,10 @@ class Flaky:
 def test_passing_errors_are_tried_again(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     monkeypatch.setattr(retry.time, "sleep", lambda _: None)
     flaky = Flaky(2, error)
-    monkeypatch.setattr("raycond.files.read_bytes", flaky)
+    monkeypatch.setattr("raycond.core.files.read_bytes", flaky)
     assert images.load(ImageRef("a", 0, "s3://b/x.png"), size=8)[0].shape == (8, 8, 3)
     assert flaky.calls == 3
-    monkeypatch.setattr("raycond.files.read_bytes", Flaky(99, error))
+    monkeypatch.setattr("raycond.core.files.read_bytes", Flaky(99, error))
     with pytest.raises(BadImage, match="cannot be read"):
         images.load(ImageRef("a", 0, "s3://b/x.png"), size=8)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from raycond.core.errors import BadImage, UserError
 from raycond.data import images
 from raycond.data.refs import ImageRef
-from raycond.errors import BadImage, UserError
 from tests.data.make import png
 
 

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from raycond.core.errors import ClassMismatch, UserError
 from raycond.data import images, parquet
 from raycond.data.index import IndexSource
 from raycond.data.sources import open_source
-from raycond.errors import ClassMismatch, UserError
 from tests.data.make import png
 
 PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

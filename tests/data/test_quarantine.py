@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from raycond.core.errors import UserError
 from raycond.data import quarantine
 from raycond.data.quarantine import BadRecord, Limit
 from raycond.data.refs import ImageRef
-from raycond.errors import UserError
 
 RECORDS = [
     BadRecord("b", 1, "n2", "/x/b.png", "empty (0 bytes)"),

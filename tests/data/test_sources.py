@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from raycond.core.errors import UserError
 from raycond.data import sources
 from raycond.data.sources import Source, open_source
-from raycond.errors import UserError
 from tests.data import make
 from tests.data.make import png
 

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from raycond.core.errors import UserError
 from raycond.data import images, index, tar
 from raycond.data.index import IndexSource
 from raycond.data.sources import open_source
-from raycond.errors import UserError
 from tests.data import make
 from tests.data.make import png
 

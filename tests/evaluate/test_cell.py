@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from raycond.core.errors import UserError
 from raycond.data.classes import Classes
-from raycond.errors import UserError
+from raycond.data.images import Decoding
 from raycond.evaluate.cell import Cell, as_hard, as_plain, decoded_side, run_cell
-from raycond.evaluate.images import ImageOptions, SetImages, SplitImages, TrainingImages
 from raycond.evaluate.protocol import preset
 from raycond.evaluate.table import Check
-from raycond.pipeline import quantize
-from tests.pipeline.make import CLASSES, config, data
+from raycond.evaluate.training_sets import SetImages, SplitImages, TrainingImages
+from raycond.pipelines.quantize.run import quantize
+from tests.pipelines.quantize.make import CLASSES, config, data
 
-OPTIONS = ImageOptions(8, "crop", 3, 1000)
+OPTIONS = Decoding(8, "crop", 3, 1000)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_classes_in_parts_are_tested_after_each(out: Path) -> None:
 
 
 def test_the_centre_of_larger_test_images_is_tested(out: Path) -> None:
-    from raycond.evaluate.images import pixels, write_pixels
+    from raycond.data.labelled import pixels, write_pixels
 
     assert decoded_side(224, preset("rded").override(normalise="train")) == 256
     val = pixels(f"{out}/work/pixels/val.npz", 4)

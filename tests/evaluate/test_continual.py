@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from raycond.errors import UserError
+from raycond.core.errors import UserError
 from raycond.evaluate import LabelledImages, Outcome, preset, train_and_test
 from raycond.evaluate import continual as module
 from raycond.evaluate.continual import class_order, incremental, seen_classes, within
 from raycond.evaluate.table import Check
-from raycond.labels.labelers import Labeler
+from raycond.labels.registry import Labeler
 from tests.evaluate.test_train import TEST, subset
 
 STUDENT = "convnet3-w16"

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from raycond.errors import UserError
+from raycond.core.errors import UserError
 from raycond.evaluate.coresets import KINDS, choose, easiest, herding, k_center, medoids
 from raycond.evaluate.proxy import Proxy
-from raycond.quantize.quantizer import quantize
+from raycond.methods.quantize.registry import quantize
 
 
 def points(n: int, d: int, seed: int = 0) -> Tensor:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from raycond.errors import UserError
-from raycond.evaluate import Protocol, preset, presets, recipe
+from raycond.core.errors import UserError
+from raycond.evaluate import EvaluationProtocol, preset, presets, recipe
 from raycond.evaluate.protocol import parse_settings
 
 
@@ -23,7 +23,7 @@ def test_every_preset_is_named_as_its_file() -> None:
 
 def test_round_trip_and_override_from_text() -> None:
     quick = preset("quick")
-    assert Protocol.from_dict(quick.to_dict()) == quick
+    assert EvaluationProtocol.from_dict(quick.to_dict()) == quick
     changed = quick.override(lr="0.1", flip="true", scale=[0.5, 1])
     assert (changed.lr, changed.flip, changed.scale) == (0.1, True, (0.5, 1.0))
     assert changed.override(lr=quick.lr, flip=False, scale=quick.scale) == quick
@@ -101,7 +101,7 @@ def test_what_the_user_fixes_wins_over_rules() -> None:
 
 def test_assumed_fields_are_fields() -> None:
     for name in presets():
-        assert set(preset(name).assumed) <= set(Protocol.__dataclass_fields__), name
+        assert set(preset(name).assumed) <= set(EvaluationProtocol.__dataclass_fields__), name
 
 
 def test_a_protocol_of_ones_own(tmp_path: Path) -> None:

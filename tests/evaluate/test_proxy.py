@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from raycond.errors import UserError
+from raycond.core.errors import UserError
+from raycond.data.labelled import LabelledImages
 from raycond.evaluate.coresets import choose
-from raycond.evaluate.labelled import LabelledImages
 from raycond.evaluate.proxy import Proxy, _el2n, measure, read, write
 from tests.evaluate.test_train import TRAIN
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raycond.errors import UserError
+from raycond.core.errors import UserError
 from raycond.evaluate import Row, results, table
 from raycond.evaluate.results import Check
 

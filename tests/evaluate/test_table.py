@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from raycond.errors import UserError
+from raycond.core.errors import UserError
 from raycond.evaluate import Row, table
 
 

@@ -7,11 +7,11 @@ from itertools import chain
 import pytest
 import torch
 
-from raycond.errors import RaycondError, UserError
+from raycond.core.errors import RaycondError, UserError
+from raycond.data.labelled import class_mean_one, pixel_statistics
 from raycond.evaluate import Check, LabelledImages, Outcome, preset, train_and_test
-from raycond.evaluate.labelled import class_mean_one, pixel_statistics
 from raycond.evaluate.train import trained
-from raycond.labels.labelers import Labeler
+from raycond.labels.registry import Labeler
 
 STUDENT = "convnet3-w32"
 

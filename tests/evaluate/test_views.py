@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from raycond.errors import UserError
+from raycond.core.errors import UserError
 from raycond.evaluate import preset
 from raycond.evaluate.views import Normaliser, augmented, mixed
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from raycond.data.classes import Classes
-from raycond.labels.clip import build, save_clip
+from raycond.models.clip import build, save_clip
 
 THREE = Classes(("a", "b", "c"), ("tench", "English_springer", "cassette player"))
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)

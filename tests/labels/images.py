@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from raycond.data.class_arrays import Pixels
 from raycond.data.classes import Classes
-from raycond.labels.pixels import Pixels
 
 CLASSES = Classes.of(("left", "right"))
 

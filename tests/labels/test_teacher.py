@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from raycond import networks
+from raycond.core.errors import UserError
 from raycond.data.classes import Classes
 from raycond.data.images import load
 from raycond.data.refs import ImageRef
-from raycond.errors import UserError
-from raycond.labels import checkpoint, describe, open_teacher, teacher
+from raycond.labels import describe, open_teacher, teacher
+from raycond.models import checkpoint, students
 
 THREE = Classes.of(("a", "b", "c"))
 NUMBERS = (1440764, 2102040, 2979186, 3000684, 3028079, 3394916, 3417042, 3425413, 3445777, 3888257)
@@ -26,7 +26,7 @@ NETTE_INDEX = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)
 
 def student(name: str, classes: int, size: int, channels: int = 3) -> nn.Module:
     torch.manual_seed(5)
-    return networks.build(name, classes=classes, size=size, channels=channels).eval()
+    return students.build(name, classes=classes, size=size, channels=channels).eval()
 
 
 def saved(folder: Path, name: str, classes: int, size: int, channels: int = 3) -> tuple[str, nn.Module]:

@@ -13,8 +13,8 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 import ray
 from ray.cluster_utils import Cluster
 
-from raycond.pipeline import quantize
-from tests.pipeline.make import config
+from raycond.pipelines.quantize.run import quantize
+from tests.pipelines.quantize.make import config
 
 
 def main(data: str, out: str) -> None:

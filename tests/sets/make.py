@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from raycond.data.classes import Classes
-from raycond.generate.images import encode_image
-from raycond.quantize.codebook import Codebook
+from raycond.data.encoded import encode_image
+from raycond.methods.quantize.codebook import Codebook
 from raycond.sets.writer import ClassPart, SetWriter
 
 CLASSES = Classes(("n01", "n02", "n03"), ("tench", "English springer", "crête"))

@@ -12,11 +12,11 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 import raycond
-from raycond import networks
+from raycond.core.errors import UserError
 from raycond.data.classes import Classes
 from raycond.data.sources import open_source
-from raycond.errors import UserError
 from raycond.labels import open_teacher
+from raycond.models import students
 from raycond.sets.export import export
 from tests.sets.make import CLASSES, images, write
 
@@ -35,7 +35,7 @@ def pixels(path: str) -> np.ndarray:
 
 def teacher(folder: Path) -> str:
     torch.manual_seed(0)
-    torch.save(networks.build("convnet3-w8", classes=3, size=12, channels=3).state_dict(), folder / "w.pt")
+    torch.save(students.build("convnet3-w8", classes=3, size=12, channels=3).state_dict(), folder / "w.pt")
     return f"convnet3-w8@{folder}/w.pt,mean=0.5,std=0.5"
 
 

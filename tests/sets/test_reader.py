@@ -10,8 +10,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import raycond
-from raycond.errors import UserError
-from raycond.quantize.codebook import weights
+from raycond.core.errors import UserError
+from raycond.methods.quantize.codebook import weights
 from raycond.sets.verify import verify
 from tests.sets.make import CLASSES, codebook, images, write
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raycond import files
+from raycond.core import files
 from raycond.sets.inspect import describe
 from raycond.sets.verify import verify
 from tests.sets.make import write

@@ -13,10 +13,10 @@ import yaml
 from PIL import Image
 
 import raycond
-from raycond import files
+from raycond.core import files
+from raycond.core.errors import UserError
 from raycond.data.classes import Classes
-from raycond.errors import UserError
-from raycond.quantize.codebook import weights
+from raycond.methods.quantize.codebook import weights
 from raycond.sets import writer
 from raycond.sets.verify import verify
 from raycond.sets.writer import ClassPart

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from raycond.evaluate.methods import FULL, in_order
+from raycond.evaluate.method_names import FULL, in_order
 from raycond.report.plots import style
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from itertools import cycle
 from typing import Any, NamedTuple
 
-from raycond.evaluate.methods import FULL, METHODS, condensed, in_order
+from raycond.evaluate.method_names import FULL, METHODS, condensed, in_order
 
 INK, RULE = "#010203", "#010204"  # replaced by the page's own colours in the finished SVG
 ALL = "all images"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raycond.evaluate.methods import condensed, in_order, uniform_twin
+from raycond.evaluate.method_names import condensed, in_order, uniform_twin
 from raycond.evaluate.table import Comparison
 from raycond.report.plots import style
 

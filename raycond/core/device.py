@@ -1,0 +1,18 @@
+"""The device a piece of work was given, checked before anything is moved to it."""
+
+from __future__ import annotations
+
+import platform
+
+import torch
+
+from raycond.core.errors import UserError
+
+
+def require_device(device: str) -> None:
+    """Raises UserError, naming the machine, if torch cannot use `device` here."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(
+            f"device {device}: torch {torch.__version__} finds no usable GPU on {platform.node()}; "
+            "give --gpus-per-actor 0 to work on CPUs, or install a torch and driver that fit together"
+        )

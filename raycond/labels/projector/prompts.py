@@ -1,0 +1,61 @@
+"""Class names as texts for CLIP, and the classifier that their embeddings make."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from raycond.core.errors import UserError
+from raycond.data.classes import Classes
+from raycond.models.clip import Clip
+
+# "simple" are the seven that OpenAI found to do as well as their eighty (CLIP's notebook Prompt_Engineering)
+TEMPLATES: dict[str, tuple[str, ...]] = {
+    "photo": ("a photo of a {}.",),
+    "simple": (
+        "itap of a {}.",
+        "a bad photo of the {}.",
+        "a origami {}.",
+        "a photo of the large {}.",
+        "a {} in a video game.",
+        "art of the {}.",
+        "a photo of the small {}.",
+    ),
+}
+_NUMBERED = re.compile(r"n\d{8}")  # a WordNet id: says nothing to a text tower
+
+
+def class_names(classes: Classes) -> tuple[str, ...]:
+    """What each class is called in a text: `_` and runs of blanks become one blank.
+
+    Raises UserError that names a class without a name, or whose name is only its WordNet id.
+    """
+    names = tuple(" ".join(name.replace("_", " ").split()) for name in classes.names)
+    for class_id, name in zip(classes.ids, names, strict=True):
+        if not name or _NUMBERED.fullmatch(name):
+            raise UserError(
+                f"class {class_id}: has no name, and CLIP's text tower needs one: name the classes in a classes.json "
+                '({"ID": "NAME", …}) beside the class folders, or take head=scratch, which uses no texts'
+            )
+    return names
+
+
+def class_texts(classes: Classes, templates: Sequence[str]) -> list[list[str]]:
+    """The texts of each class, one for each template, whose {} becomes the name. Raises UserError as `class_names`."""
+    if not templates or any(template.count("{}") != 1 for template in templates):
+        raise UserError(f"templates {list(templates)}: expected at least one, each with one {{}} for the class's name")
+    return [[template.replace("{}", name) for template in templates] for name in class_names(classes)]
+
+
+def text_head(clip: Clip, classes: Classes, templates: Sequence[str]) -> Tensor:
+    """(C, d) float32: the mean of each class's text embeddings, to unit length; CLIP's zero-shot classifier.
+
+    arXiv 2103.00020, section 3.1.4; HeLlO's Proposition 1 starts from it (arXiv 2408.08201).
+    """
+    texts = class_texts(classes, templates)
+    embedded = clip.encode_text([text for of_class in texts for text in of_class])
+    mean = embedded.reshape(len(classes), len(templates), -1).mean(1)
+    return F.normalize(mean, dim=-1)

@@ -1,0 +1,105 @@
+"""AutoencoderKL and AutoencoderTiny of diffusers, from a hub name or a folder."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from raycond.core import files, hub
+from raycond.core.errors import UserError
+from raycond.models.codecs.base import Codec, weights_digest
+
+
+class DiffusersVae(Codec):
+    """Latents are (posterior − shift) · scale, with the factors of the model's own configuration.
+
+    where: `FOLDER` (local, or remote such as s3://…), `owner/name` or `owner/name@revision`, each with an optional
+    `//subfolder` (`//vae` inside a whole pipeline is found by itself). Nothing is unpickled: weights are safetensors,
+    or where there are none torch files read with weights_only, as facebook/DiT-XL-2-256 still has them.
+    """
+
+    def __init__(self, kind: str, where: str, device: torch.device, dtype: torch.dtype) -> None:
+        self.kind, self.where, self.device, self.dtype = kind, where, device, dtype
+        model = self._load()
+        config = model.config
+        self.channels = config.in_channels
+        self.latent_channels = config.latent_channels
+        if kind == "kl":
+            self.factor = 2 ** (len(config.block_out_channels) - 1)
+        else:
+            self.factor = 2 ** (len(config.encoder_block_out_channels) - 1)
+        self.scale = float(getattr(config, "scaling_factor", None) or 1.0)
+        self.shift = float(getattr(config, "shift_factor", None) or 0.0)
+        self.digest = files.digest([weights_digest(model), self.scale, self.shift])
+        # nn.Module.to, because diffusers' own `to` warns about a float32 list that these models leave empty
+        model = nn.Module.to(model, device=device, dtype=dtype)
+        self._model = nn.Module.to(model, memory_format=torch.channels_last)
+
+    def _load(self) -> Any:
+        import diffusers
+
+        kind = {"kl": diffusers.AutoencoderKL, "tiny": diffusers.AutoencoderTiny}[self.kind]
+        place, subfolder, revision = _parse(self.where)
+        options = {"torch_dtype": torch.float32, "output_loading_info": True}
+        try:
+            with tempfile.TemporaryDirectory(prefix="raycond-") as folder, hub.reached():
+                root = place
+                if not files.is_local(place):
+                    _fetch(files.join(place, subfolder) if subfolder else place, folder)
+                    root, subfolder = folder, None
+                model, found = kind.from_pretrained(root, subfolder=subfolder, revision=revision, **options)
+                if found["missing_keys"]:
+                    raise ValueError(f"its weights are not those of an {kind.__name__}: no {found['missing_keys'][0]}")
+        except (OSError, ValueError, KeyError, UnpicklingError) as error:
+            raise UserError(
+                f"--codec {self.name}: cannot load {kind.__name__} from {place or 'nowhere'!r}. Without a network, "
+                f"download the model elsewhere, copy its folder (config.json and *.safetensors) here and give "
+                f"{self.kind}:FOLDER. Cause: {error}"
+            ) from error
+        return model.eval().requires_grad_(False)
+
+    def _encode(self, images: Tensor, noise: Sequence[int] | None) -> Tensor:
+        found = self._model.encode(images * 2 - 1)
+        if self.kind == "tiny":
+            if noise is not None:
+                raise UserError("--posterior sample: AutoencoderTiny has no posterior to sample; use mean")
+            latents = found.latents
+        elif noise is None:
+            latents = found.latent_dist.mode()
+        else:
+            mean, std = found.latent_dist.mean, found.latent_dist.std
+            latents = mean + std * _noise(noise, mean)
+        return (latents - self.shift) * self.scale
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        return self._model.decode(latents / self.scale + self.shift).sample / 2 + 0.5
+
+
+def _parse(where: str) -> tuple[str, str | None, str | None]:
+    """Place, subfolder and revision; the subfolder is `vae` if that is what the place holds."""
+    scheme, mark, rest = where.rpartition("://")
+    rest, _, subfolder = rest.partition("//")
+    place, revision = os.path.expanduser(f"{scheme}{mark}{rest}"), ""
+    if not mark and not os.path.isdir(place):  # folders may have an @ in their names
+        place, _, revision = place.partition("@")
+    if not subfolder and files.exists(files.join(place, "vae", "config.json")):
+        subfolder = "vae"
+    return place, subfolder or None, revision or None
+
+
+def _fetch(uri: str, folder: str) -> None:
+    for entry in files.listdir(uri):
+        if entry.name.endswith((".json", ".safetensors", ".bin")):
+            files.write_bytes(files.join(folder, entry.name), files.read_bytes(entry.uri))
+
+
+def _noise(seeds: Sequence[int], like: Tensor) -> Tensor:
+    # one CPU stream per image: the draw depends neither on the batch nor on the device
+    draws = [torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(s)) for s in seeds]
+    return torch.stack(draws).to(like)

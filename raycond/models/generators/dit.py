@@ -1,0 +1,95 @@
+"""DiT: class-conditional latent diffusion from noised centroids (DDOQ-DiT, MGD3, plain samples)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from raycond.core import files
+from raycond.core.errors import UserError
+from raycond.data.classes import Classes
+from raycond.models.codecs.base import Codec
+from raycond.models.generators.base import Description, Generator, Wanted, require_codec
+from raycond.models.generators.class_map import class_indices
+from raycond.models.generators.diffusers_folder import PipelineFolder
+from raycond.models.generators.guidance import classifier_free
+from raycond.models.generators.options import GeneratorOptions
+from raycond.models.generators.sampler import Reverse, by_noise
+
+GUIDANCE = 4.0
+
+
+class Dit(Generator):
+    """A DiTPipeline folder's DiTTransformer2DModel (Peebles & Xie 2023); see `GeneratorOptions` for what it does.
+
+    noise 0.5 is DDOQ's DiT variant, whose own noising time is not public: the centroid is noised to about t = 500 of
+    1000, where √ᾱ is that of D4M's strength 0.7. noise 1 with mode_guidance 0.1 is MGD3, and without it plain
+    sampling. The class without a label, for classifier-free guidance, is the one after the last. Where the model also
+    predicts a variance (twice the channels), that half is left out, as DiTPipeline does.
+    """
+
+    def __init__(
+        self,
+        folder: PipelineFolder,
+        options: GeneratorOptions,
+        classes: Classes,
+        codec: Codec,
+        size: int,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        description = describe(folder, options=options, classes=classes, codec=codec, size=size)
+        super().__init__(description, options, codec, size)
+        self.device, self.dtype = device, dtype
+        self.guidance = guidance(options)
+        self._reverse: Reverse = by_noise(folder, options)
+        model: Any = folder.load("transformer", dtype)
+        self._model = nn.Module.to(model, device=device)
+        self._count, self._channels = model.config.num_embeds_ada_norm, model.config.in_channels
+        indices = class_indices(folder, self._count, classes, options.class_map)
+        self._indices = torch.tensor(indices, dtype=torch.long)
+
+    def _latents(self, wanted: Wanted) -> Tensor:
+        given = self._indices[wanted.labels].to(self.device)
+        both = torch.cat([torch.full_like(given, self._count), given])
+
+        def predict(state: Tensor, time: Tensor) -> Tensor:
+            x = state.to(self.dtype)
+            if self.guidance <= 1:
+                return self._output(x, time, given).float()
+            return classifier_free(self._output(torch.cat([x, x]), time, both), self.guidance)
+
+        return self._reverse.run(wanted.latents.to(self.device, torch.float32), wanted.seeds, predict)
+
+    def _output(self, state: Tensor, time: Tensor, labels: Tensor) -> Tensor:
+        output = self._model(state, timestep=time.expand(len(state)), class_labels=labels).sample
+        return output[:, : self._channels]
+
+
+def guidance(options: GeneratorOptions) -> float:
+    return GUIDANCE if options.guidance is None else options.guidance
+
+
+def describe(
+    folder: PipelineFolder, *, options: GeneratorOptions, classes: Classes, codec: Codec, size: int
+) -> Description:
+    """See `generator.describe`."""
+    if folder.family != "DiTPipeline":
+        raise UserError(f"{folder}: is a {folder.family}, not a DiTPipeline")
+    config = folder.config("transformer")
+    side, channels = int(config.get("sample_size", 32)), int(config.get("in_channels", 4))
+    require_codec(folder, codec, channels)
+    shape = codec.latent_shape(size)
+    if shape[1:] != (side, side):
+        raise UserError(
+            f"{folder}: works on latents of {side} × {side}, and images of --size {size} have {shape[1]} × {shape[2]}; "
+            f"give --size {side * codec.factor}"
+        )
+    indices = class_indices(folder, int(config.get("num_embeds_ada_norm", 1000)), classes, options.class_map)
+    by_noise(folder, options)
+    relevant = {name: getattr(options, name) for name in ("steps", "scheduler", "noise", "mode_guidance", "mode_stop")}
+    digest = files.digest([folder.digest(), relevant, guidance(options)])
+    return Description(folder.name, digest, tuple(map(str, indices)))

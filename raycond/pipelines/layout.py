@@ -1,0 +1,161 @@
+"""Where everything of a run lies in its folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raycond.core import files
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names inside a run folder. `work/` holds what resuming needs and may be deleted after the run.
+
+    elsewhere: a folder for the part of it that does not depend on the set, where runs share that.
+    """
+
+    out: str
+    elsewhere: str | None = None
+
+    @property
+    def work(self) -> str:
+        return self.elsewhere or files.join(self.out, "work")
+
+    @property
+    def config(self) -> str:
+        return files.join(self.out, "config.json")
+
+    @property
+    def index(self) -> str:
+        return files.join(self.work, "index")
+
+    @property
+    def condensed(self) -> str:
+        return files.join(self.out, "set")
+
+    @property
+    def set_record(self) -> str:
+        return files.join(self.out, "work", "set")
+
+    @property
+    def quarantine(self) -> str:
+        return files.join(self.out, "quarantine.parquet")
+
+    @property
+    def results(self) -> str:
+        return files.join(self.out, "results.csv")
+
+    @property
+    def report(self) -> str:
+        return files.join(self.out, "report.html")
+
+    def codec(self, digest: str) -> str:
+        return files.join(self.work, "codec", digest[:16])
+
+    def codebook(self, ipc: int, label: int) -> str:
+        return files.join(self.work, "codebooks", f"ipc{ipc}", f"{label:05d}.safetensors")
+
+    def images(self, generator: str, ipc: int, label: int) -> str:
+        return files.join(self.work, "images", generator, f"ipc{ipc}", f"{label:05d}.parquet")
+
+    def pixels(self, split: str) -> str:
+        return files.join(self.work, "pixels", f"{split}.npz")
+
+    def cell(self, name: str) -> str:
+        return files.join(self.out, "work", "cells", name)
+
+
+@dataclass(frozen=True)
+class GridLayout:
+    """Names inside the folder of an evaluation grid; `work/` as in `Layout`, `tune/` is Ray Tune's."""
+
+    out: str
+
+    @property
+    def config(self) -> str:
+        return files.join(self.out, "config.json")
+
+    @property
+    def index(self) -> str:
+        return files.join(self.out, "work", "index")
+
+    @property
+    def results(self) -> str:
+        """Without its ending: .csv and .parquet."""
+        return files.join(self.out, "results")
+
+    @property
+    def summary(self) -> str:
+        return files.join(self.out, "summary.txt")
+
+    @property
+    def report(self) -> str:
+        return files.join(self.out, "report.html")
+
+    @property
+    def quarantine(self) -> str:
+        return files.join(self.out, "quarantine.parquet")
+
+    @property
+    def proxy(self) -> str:
+        return files.join(self.out, "work", "proxy.npz")
+
+    def pixels(self, split: str) -> str:
+        return files.join(self.out, "work", "pixels", f"{split}.npz")
+
+    def cell(self, name: str) -> str:
+        return files.join(self.out, "work", "cells", name)
+
+
+@dataclass(frozen=True)
+class GeneratorLayout(Layout):
+    """`out` is the DiTPipeline folder itself; `work/` in it may be deleted after the run."""
+
+    @property
+    def quarantine(self) -> str:
+        return files.join(self.out, "work", "quarantine.parquet")
+
+    @property
+    def record(self) -> str:
+        return files.join(self.out, "work", "generator")
+
+    def training(self, digest: str) -> str:
+        return files.join(self.out, "work", "training", digest[:16])
+
+    def latents(self, label: int) -> str:
+        return files.join(self.out, "work", "latents", f"{label:05d}.npy")
+
+
+@dataclass(frozen=True)
+class ProjectorLayout(Layout):
+    """`out` is the projector's folder itself, `clip/` in it the CLIP that was trained, `teachers/` the checkpoints;
+    `work/` may be deleted after the run."""
+
+    @property
+    def quarantine(self) -> str:
+        return files.join(self.out, "work", "quarantine.parquet")
+
+    @property
+    def record(self) -> str:
+        return files.join(self.out, "work", "projector")
+
+    @property
+    def clip(self) -> str:
+        return files.join(self.out, "clip")
+
+    @property
+    def clip_record(self) -> str:
+        return files.join(self.out, "work", "clip")
+
+    @property
+    def teachers_record(self) -> str:
+        return files.join(self.out, "work", "teachers")
+
+    def teachers(self, digest: str) -> str:
+        return files.join(self.out, "teachers", digest[:16])
+
+    def training(self, stage: str, digest: str) -> str:
+        return files.join(self.out, "work", "training", f"{stage}-{digest[:16]}")
+
+    def pixels_of(self, label: int) -> str:
+        return files.join(self.out, "work", "pixels", f"{label:05d}.npy")

@@ -1,0 +1,323 @@
+"""The pipelines: configuration in, files out. `quantize` is DDOQ with D4M as its uniform-weight twin."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from raycond import __version__
+from raycond.core import files, records
+from raycond.core.errors import UserError, named
+from raycond.data import quarantine
+from raycond.data.classes import require_same
+from raycond.data.encoded import unpack
+from raycond.data.quarantine import BadRecord, Limit
+from raycond.data.sources import Source, open_source
+from raycond.evaluate import protocol, table
+from raycond.methods.quantize import codebook_file
+from raycond.models.codecs.base import Codec
+from raycond.models.codecs.registry import open_codec
+from raycond.models.generators.base import Description
+from raycond.models.generators.registry import describe
+from raycond.models.students import build
+from raycond.pipelines.layout import Layout
+from raycond.pipelines.quantize.condense import condense_classes
+from raycond.pipelines.quantize.config import QuantizeConfig
+from raycond.pipelines.quantize.evaluation import Evaluation
+from raycond.pipelines.quantize.summary import CodecFacts, QuantizeRun, build_report
+from raycond.pipelines.quantize.units import WorkerSpec, images_fingerprint
+from raycond.pipelines.stages.autoencoder import codec_label, trained_codec
+from raycond.pipelines.stages.listing import class_fingerprints, source_digest
+from raycond.report import write_report
+from raycond.runtime.local_runner import LocalRunner
+from raycond.runtime.runner import Runner
+from raycond.sets.manifest import read_manifest
+from raycond.sets.writer import ClassPart, SetWriter
+
+# what the condensed set depends on; the rest (where, with how many actors, how evaluated) must not change its bytes
+IDENTITY = (
+    *("size", "output_size", "resize", "ipc", "quantizer", "restarts", "weights", "image_format", "posterior", "dtype"),
+    *("limit", "classes", "seed", "image_column", "label_column", "max_pixels", "batch", "cpus_per_actor"),
+    "autoencoder",
+)
+
+
+def prepare(config: QuantizeConfig, index_dir: str | None = None) -> QuantizeRun:
+    """Open and check everything that can be checked before heavy work. Raises UserError, ClassMismatch.
+
+    index_dir: where sources that need an index find or make it; by default inside the run folder.
+    """
+    layout = Layout(config.out, config.work)
+    codec = _check_options(config)
+    options: dict[str, Any] = {
+        "index_dir": index_dir or layout.index,
+        "max_classes": config.classes,
+        "image_column": config.image_column,
+        "label_column": config.label_column,
+    }
+    with named("--data"):
+        source = open_source(config.data, split="train", limit=config.limit, **options)
+    if config.classes and len(source.classes) < config.classes:
+        raise UserError(f"--classes {config.classes}: {config.data} has only {len(source.classes)}")
+    diffusion = None
+    if config.diffuses:
+        assert codec is not None  # a diffusion model is of one codec, which is there
+        diffusion = describe(
+            config.generator, options=config.diffusion, classes=source.classes, codec=codec, size=config.size
+        )
+    val = None
+    if config.evaluate:
+        val = _open_val(config, source, options)
+    if files.exists(files.join(layout.condensed, "manifest.json")):
+        _require_same_set(layout, source)
+    return QuantizeRun(layout, source, val, _codec_facts(config, config.codec, codec) if codec else None, diffusion)
+
+
+def _check_options(config: QuantizeConfig) -> Codec | None:
+    """What needs no data; the codec unless it is to be trained."""
+    with named("--max-bad"):
+        Limit.parse(config.max_bad)
+    if config.evaluate:
+        with named("--protocol"):
+            if protocol.preset(config.protocol).loss != "cross-entropy":
+                raise UserError(f"{config.protocol} learns soft labels; make the set, then use evaluate_grid.py")
+        for student in config.students:
+            with named("--students"):
+                build(student, classes=2, size=config.image_size, channels=3)
+    if config.runner == "ray" and config.out.startswith("memory://"):
+        raise UserError(f"--out {config.out}: is of one process; use --runner local, or a place that workers can reach")
+    if config.codec != "train":
+        return _open_codec(config, config.codec)
+    assert config.autoencoder is not None  # the configuration checks it
+    factor = 2 ** (len(config.autoencoder.widths) - 1)
+    if config.size % factor:
+        raise UserError(f"--size {config.size}: codec train needs a multiple of {factor}")
+    return None
+
+
+def _open_codec(config: QuantizeConfig, where: str) -> Codec:
+    codec = open_codec(where, dtype="float32")
+    codec.latent_shape(config.size)
+    return codec
+
+
+def _codec_facts(config: QuantizeConfig, where: str, codec: Codec) -> CodecFacts:
+    return CodecFacts(where, codec_label(config, where), codec.digest, codec.channels)
+
+
+def _open_val(config: QuantizeConfig, source: Source, options: dict[str, Any]) -> Source:
+    if config.val:
+        with named("--val"):
+            val = open_source(config.val, split="val", **options)
+        require_same(source.classes, val.classes, "--data", "--val")
+        return val
+    try:
+        return open_source(config.data, split="val", classes=source.classes, **options)
+    except UserError as error:
+        raise UserError(f"evaluation needs validation images: give --val URI, or --no-evaluate ({error})") from error
+
+
+def _require_same_set(layout: Layout, source: Source) -> None:
+    try:
+        classes = read_manifest(layout.condensed).classes
+    except UserError:
+        return  # of another format: it will be written anew
+    require_same(source.classes, classes, "--data", f"the manifest of {layout.condensed} (use another --out)")
+
+
+def quantize(config: QuantizeConfig) -> QuantizeRun:
+    """Source → codebooks → images → condensed set → accuracies → report, each part only where missing or stale.
+
+    A rerun with the same configuration resumes; the result has the same bytes. Raises UserError for bad input; what
+    fails on the way (a class, a training) is in `failures`, and everything else is made.
+    """
+    run = prepare(config)
+    files.write_json(run.layout.config, config.to_dict())
+    with run.timed("start"):
+        runner = make_runner(config)
+    try:
+        run.machine = runner.describe()
+        _stages(config, run, runner)
+    finally:
+        runner.close()
+    if run.manifest:
+        with run.timed("report"):
+            write_report(run.layout.report, build_report(config, run))
+    return run
+
+
+def make_runner(config: QuantizeConfig) -> Runner:
+    if config.runner == "local":
+        return LocalRunner(config)
+    from raycond.runtime.ray_runner import RayRunner
+
+    return RayRunner(config)
+
+
+def _stages(config: QuantizeConfig, run: QuantizeRun, runner: Runner) -> None:
+    fingerprints = class_fingerprints(run.source)
+    if run.codec is None:
+        with run.timed("codec"):
+            where = trained_codec(config, run.source, fingerprints, run.layout, "cpu")
+            run.codec = _codec_facts(config, where, _open_codec(config, where))
+    codec = run.codec
+    spec = WorkerSpec(config, run.source, codec.where, codec.digest, codec.channels, run.layout, run.diffusion)
+    with run.timed("condense"):
+        outcome = condense_classes(runner, spec, fingerprints, Limit.parse(config.max_bad))
+    run.codebooks, run.retried = outcome.facts, dict(sorted(outcome.retried.items()))
+    run.generator, run.medoids, run.decoded = spec.generator, spec.medoids, spec.decoded
+    run.computed["condense"] = outcome.computed
+    run.failures += [text for _, text in sorted(outcome.errors.items())]
+    _quarantine(config, run, outcome.bad, run.images(config.ipc[0]))
+    if outcome.errors:
+        return
+    made_of = {(kind, ipc): _made_of(spec, run, kind, ipc) for kind in spec.kinds for ipc in config.ipc}
+    with run.timed("write"):
+        _write_set(config, run, codec, {ipc: made_of[spec.generator, ipc] for ipc in config.ipc})
+    if config.evaluate:
+        with run.timed("evaluate"):
+            _evaluate(config, run, runner, fingerprints, made_of)
+
+
+def _quarantine(config: QuantizeConfig, run: QuantizeRun, bad: Collection[BadRecord], good: int) -> None:
+    """Write the quarantine with `bad` added. Raises UserError if they are too many beside `good` images."""
+    run.bad = sorted({*run.bad, *bad})
+    quarantine.write(run.layout.quarantine, run.bad)
+    quarantine.require_few(run.layout.quarantine, bad, good, config.max_bad)
+
+
+def _made_of(spec: WorkerSpec, run: QuantizeRun, kind: str, ipc: int) -> str:
+    """Digest of the codebooks and images of one IPC."""
+    labels = range(len(run.source.classes))
+    return files.digest([images_fingerprint(spec, kind, label, run.codebooks[label, ipc]) for label in labels])
+
+
+def _write_set(config: QuantizeConfig, run: QuantizeRun, codec: CodecFacts, made_of: dict[int, str]) -> None:
+    about = _about(config, run, codec)
+    output = run.layout.condensed
+    manifest = files.join(output, "manifest.json")
+    expected = records.fingerprint(
+        stage="set", about=about, classes=run.source.classes.to_dict(), made_of=sorted(made_of.items())
+    )
+    found = records.find(run.layout.set_record, expected)
+    content = _unharmed(output, about, found["manifest"]) if found is not None else None
+    if content is not None:
+        run.manifest, run.computed["write"] = content, 0
+        return
+
+    def load(ipc: int, label: int) -> ClassPart:
+        stored = codebook_file.read(run.layout.codebook(ipc, label))
+        return ClassPart(
+            label, unpack(run.layout.images(run.generator, ipc, label)), stored.codebook, stored.medoid_ids
+        )
+
+    files.sweep(output)
+    writer = SetWriter(output, run.source.classes, config.ipc, config.weights, config.image_format, load)
+    run.manifest, run.computed["write"] = writer.write(about), 1
+    records.finish(run.layout.set_record, expected, None, manifest=records.measured(manifest))
+
+
+def _unharmed(output: str, about: dict[str, Any], written: dict[str, Any]) -> dict[str, Any] | None:
+    """The manifest of a set that is as it was written, or has had a projector attached since; else None."""
+    try:
+        content = read_manifest(output).content
+    except UserError:
+        return None
+    attached = "label_generator" in content and all(content.get(k) == v for k, v in about.items())
+    same = attached or records.whole(files.join(output, "manifest.json"), written)
+    return content if same and records.all_whole(output, content["files"]) else None
+
+
+def _about(config: QuantizeConfig, run: QuantizeRun, codec: CodecFacts) -> dict[str, Any]:
+    """What the manifest says of where the set comes from."""
+    plain = config.to_dict()
+    labels = range(len(run.source.classes))
+    return {
+        "name": config.name,
+        "method": "D4M" if config.weights == "uniform" else "DDOQ",
+        "generator": run.diffusion.name if run.diffusion else config.generator,
+        "size": config.image_size,
+        "channels": codec.channels,
+        "codec": {"name": codec.name, "sha256": codec.digest, "channels": codec.channels},
+        "seed": config.seed,
+        "config": {k: plain[k] for k in IDENTITY},
+        **({"diffusion": _about_diffusion(run.diffusion, plain["diffusion"])} if run.diffusion else {}),
+        "source": {
+            "uri": _public(config.data),
+            "sha256": files.digest([run.codebooks[label, config.ipc[0]]["content"] for label in labels]),
+            "quarantined": len(run.bad),
+        },
+        "raycond": __version__,
+    }
+
+
+def _about_diffusion(found: Description, options: dict[str, Any]) -> dict[str, Any]:
+    """The generator's identity, without the folders of this machine. conditions: what each class was made from."""
+    told = {k: v for k, v in options.items() if k not in ("batch", "class_map")}
+    return {"name": found.name, "sha256": found.digest, "options": told, "conditions": list(found.conditions)}
+
+
+def _public(uri: str) -> str:
+    """The address without the folders of this machine: a set is made to be given away."""
+    return os.path.basename(uri.rstrip("/")) if files.is_local(uri) and not uri.endswith(":") else uri
+
+
+def _evaluate(
+    config: QuantizeConfig,
+    run: QuantizeRun,
+    runner: Runner,
+    fingerprints: list[str],
+    made_of: dict[tuple[str, int], str],
+) -> None:
+    assert run.val is not None
+    assert run.codec is not None
+    evaluation = Evaluation(
+        config=config,
+        layout=run.layout,
+        source=run.source,
+        val=run.val,
+        channels=run.codec.channels,
+        recipe=protocol.recipe(config.protocol),
+        device=runner.device,
+        source_digest=source_digest(fingerprints),
+        val_digest=source_digest(class_fingerprints(run.val, "list val")),
+        made_of=made_of,
+        generator=run.generator,
+        medoids=run.medoids,
+    )
+    val = evaluation.decode()
+    _quarantine(config, run, {*val.bad, *run.val.bad}, val.images)
+    run.rows, failures = evaluation.run(runner)
+    run.failures += failures
+    table.write(run.layout.results, run.rows)
+
+
+def plan(config: QuantizeConfig) -> str:
+    """What a run would do, having opened and checked everything (`--dry-run`); writes nothing. Raises UserError."""
+    with tempfile.TemporaryDirectory(prefix="raycond-") as folder:
+        # an index that is there is worth using; a new one would stay in the run folder
+        run = prepare(config, None if files.exists(Layout(config.out, config.work).index) else folder)
+        with ThreadPoolExecutor(records.IO_THREADS) as pool:
+            refs = pool.map(run.source.refs, range(len(run.source.classes)))
+            counts = [len(found) for found in refs]
+    lines = [
+        f"source    {config.data}: {len(counts)} classes, {sum(counts)} images, {min(counts)} to {max(counts)} a class",
+        f"encode    {config.codec}, {config.size} px, {config.resize}",
+        f"quantize  {config.quantizer}, IPC {', '.join(map(str, config.ipc))}, weights {config.weights}",
+        f"generate  {config.generator}, {sum(config.ipc) * len(counts)} images",
+    ]
+    if config.evaluate:
+        cells = len([m for m in config.methods if m != "full"]) * len(config.ipc) + ("full" in config.methods)
+        lines.append(
+            f"evaluate  {cells * len(config.students) * len(config.seeds)} trainings: {' '.join(config.methods)}, "
+            f"students {' '.join(config.students)}, seeds {' '.join(map(str, config.seeds))}, {config.protocol}"
+        )
+    lines.append(f"out       {config.out}")
+    short = [run.source.classes.ids[k] for k, n in enumerate(counts) if n < max(config.ipc)]
+    if short:
+        shown = ", ".join(short[:10]) + (f" and {len(short) - 10} more" if len(short) > 10 else "")
+        raise UserError("\n".join(lines) + f"\n--ipc {max(config.ipc)}: more than the images of class {shown}")
+    return "\n".join(lines)

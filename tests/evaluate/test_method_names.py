@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from raycond.evaluate.method_names import in_order, method_name, uniform_twin
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        (("DDOQ", "vae", "sqrt"), "ddoq vae sqrt"),
+        (("D4M", "vae", "uniform"), "d4m vae"),
+        (("DDOQ", "vae", "uniform"), "d4m vae"),  # a set measured with other weights than its own
+        (("D4M", "vae", "density"), "ddoq vae density"),
+        (("ddoq", "medoid", "density", "set a"), "ddoq medoid density [set a]"),
+        (("DM", "vae", "uniform"), "dm"),
+        (("kip", "", "", "b"), "kip [b]"),
+        (("ddoq", "", ""), "ddoq"),
+        (("d4m", "", ""), "d4m"),
+    ],
+)
+def test_names(parts: tuple[str, ...], expected: str) -> None:
+    assert method_name(*parts) == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "twin"),
+    [
+        ("ddoq", "d4m"),
+        ("ddoq vae sqrt", "d4m vae"),
+        ("ddoq vae density [runs [2]]", "d4m vae [runs [2]]"),
+        ("d4m vae", None),
+        ("random", None),
+        ("full", None),
+        ("ddoqx", None),
+    ],
+)
+def test_uniform_twins(method: str, twin: str | None) -> None:
+    assert uniform_twin(method) == twin
+
+
+def test_order_of_every_table() -> None:
+    expected = [
+        "random", "medoid", "herding", "k-center", "el2n", "d4m", "ddoq", "d4m medoid", "ddoq medoid sqrt", "d4m vae",
+        "ddoq vae sqrt", "ddoq vae density", "d4m vae [b]", "ddoq vae sqrt [b]", "dm", "kip", "full",
+    ]  # fmt: skip
+    assert in_order(random.Random(0).sample(expected * 2, 2 * len(expected))) == expected

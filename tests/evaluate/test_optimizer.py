@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from raycond.evaluate import EvaluationProtocol, preset
+from raycond.evaluate.optimizer import Optimiser
+
+
+def rates(protocol: EvaluationProtocol, steps: int, per_epoch: float) -> list[float]:
+    """The learning rate of every step."""
+    net = nn.Linear(2, 2)
+    optimiser = Optimiser(net, protocol, steps, per_epoch)
+    found = []
+    for _ in range(steps):
+        found.append(optimiser.lr)
+        net(torch.ones(1, 2)).sum().backward()
+        optimiser.step()
+    return found
+
+
+def test_cosine_by_step_is_torchs() -> None:
+    protocol = preset("quick").override(lr=0.5)
+    net = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=40)
+    expected = []
+    for _ in range(40):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates(protocol, 40, 4) == pytest.approx(expected)
+
+
+def test_smoothing_two_ends_at_half_and_moves_by_epoch() -> None:
+    protocol = preset("rded").override(epochs=30)
+    found = rates(protocol, 90, 3)
+    assert found == pytest.approx([1e-3 * 0.5 * (1 + math.cos(math.pi * (k // 3) / 60)) for k in range(90)])
+    assert found[-1] > 0.5e-3
+
+
+def test_milestones_are_shares_rounded_down() -> None:
+    protocol = preset("minimax-hard").override(epochs=2000, lr=1.0)
+    found = rates(protocol, 2000, 1)
+    drops = [k for k in range(1, 2000) if found[k] != found[k - 1]]
+    assert drops == [2 * 2000 // 3, 5 * 2000 // 6]
+    assert found[-1] == pytest.approx(0.04)
+    short = rates(protocol.override(epochs=300), 300, 1)
+    assert [k for k in range(1, 300) if short[k] != short[k - 1]] == [200, 250]
+
+
+def test_dc_bench_drops_once_and_forgets_its_momentum() -> None:
+    protocol = preset("dc-bench").override(lr=1.0)
+    net = nn.Linear(1, 1, bias=False)
+    optimiser = Optimiser(net, protocol, 301, 1)
+    for step in range(301):
+        net.weight.grad = torch.ones_like(net.weight)
+        optimiser.step()
+        assert bool(optimiser.optimizer.state) == (step != 150)
+        assert optimiser.lr == pytest.approx(1.0 if step < 150 else 0.1)
+
+
+def test_norms_and_biases_are_spared_decay() -> None:
+    net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    optimiser = Optimiser(net, preset("rded"), 10, 1)
+    decay = {id(p): group["weight_decay"] for group in optimiser.optimizer.param_groups for p in group["params"]}
+    assert [decay[id(p)] for p in net.parameters()] == [0.01, 0.0, 0.0, 0.0]

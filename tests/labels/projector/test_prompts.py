@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+
+from raycond.core.errors import UserError
+from raycond.data.classes import Classes
+from raycond.labels.projector.prompts import TEMPLATES, class_names, class_texts, text_head
+from raycond.models.clip import open_clip_model
+from tests.labels.clips import THREE, saved
+
+
+def test_texts() -> None:
+    assert class_names(THREE) == ("tench", "English springer", "cassette player")
+    texts = class_texts(THREE, ("a photo of a {}.", "{} {{x}}".replace("{{x}}", "(x)")))
+    assert texts[1] == ["a photo of a English springer.", "English springer (x)"]
+    odd = Classes.of(("1",), ("a {0} {name}",))  # braces in a name are letters
+    assert class_texts(odd, ("the {}",)) == [["the a {0} {name}"]]
+
+
+@pytest.mark.parametrize("name", ["", " _ ", "n01440764"])
+def test_a_class_without_a_name(name: str) -> None:
+    classes = Classes(("dog", "n01440764"), ("dog", name))
+    with pytest.raises(UserError, match=r"class n01440764: has no name.*classes.json"):
+        class_texts(classes, TEMPLATES["photo"])
+
+
+@pytest.mark.parametrize("templates", [(), ("a photo",), ("{} and {}",)])
+def test_templates_without_a_place_for_the_name(templates: tuple[str, ...]) -> None:
+    with pytest.raises(UserError, match="templates"):
+        class_texts(THREE, templates)
+
+
+@pytest.mark.parametrize("kind", ["photo", "simple"])
+def test_the_head_is_open_clips_zero_shot_classifier(tmp_path: Path, kind: str) -> None:
+    folder = saved(tmp_path)
+    theirs = open_clip.create_model(f"local-dir:{folder}", require_pretrained=True).eval()
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+    expected = open_clip.build_zero_shot_classifier(theirs, tokenizer, class_names(THREE), TEMPLATES[kind])
+    found = text_head(open_clip_model(folder, device="cpu"), THREE, TEMPLATES[kind])
+    torch.testing.assert_close(found, expected.T, rtol=0, atol=1e-6)
+    assert found.dtype == torch.float32

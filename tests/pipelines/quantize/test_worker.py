@@ -1,0 +1,72 @@
+"""The class worker: what it leaves behind for a class, and that one class's failure stays its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from raycond.core import files, records
+from raycond.core.device import require_device
+from raycond.core.errors import UserError
+from raycond.data.sources import open_source
+from raycond.methods.quantize import codebook_file
+from raycond.pipelines.layout import Layout
+from raycond.pipelines.quantize.units import ClassJob, WorkerSpec
+from raycond.pipelines.quantize.worker import ClassWorker
+from tests.pipelines.quantize.make import config, data
+
+
+def spec(root: Path, out: Path, **options: object) -> WorkerSpec:
+    made = config(root, out, **options)
+    source = open_source(made.data, index_dir=str(out / "index"))
+    return WorkerSpec(made, source, "pixels", "digest", 3, Layout(made.out))
+
+
+def test_job_leaves_a_codebook_and_images_with_records(tmp_path: Path) -> None:
+    job = spec(data(tmp_path / "data"), tmp_path / "out")
+    (result,) = ClassWorker(job, "cpu").run([ClassJob(2, {1: "one", 3: "three"}, {"vae": [3]})])
+    assert result.error == ""
+    assert result.seconds > 0
+    for ipc, expected in ((1, "one"), (3, "three")):
+        assert records.find(job.layout.codebook(ipc, 2), expected) == result.facts[ipc]
+        book = codebook_file.read(job.layout.codebook(ipc, 2))
+        assert (book.class_id, book.label, len(book.codebook)) == ("cat", 2, ipc)
+        assert int(book.codebook.counts.sum()) == result.facts[ipc]["images"] == 12
+    assert files.exists(records.record_of(job.layout.images("vae", 3, 2)))
+    assert not files.exists(job.layout.images("vae", 1, 2))
+
+
+@pytest.mark.parametrize("together", [1, 4])
+def test_failure_stays_with_its_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: int) -> None:
+    job = spec(data(tmp_path / "data"), tmp_path / "out", classes_at_once=together)
+    worker, save = ClassWorker(job, "cpu"), ClassWorker._save
+
+    def broken(self: ClassWorker, one: ClassJob, *rest: object) -> None:
+        if one.label == 1:
+            raise ZeroDivisionError("broken")
+        save(self, one, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ClassWorker, "_save", broken)
+    jobs = [ClassJob(label, {1: "x"}, {"vae": [1]}) for label in range(4)]
+    results = [result for k in range(0, 4, together) for result in worker.run(jobs[k : k + together])]
+    assert [bool(result.error) for result in results] == [False, True, False, False]
+    assert results[1].error.endswith("ZeroDivisionError: broken")
+    assert "Traceback" in results[1].error
+
+
+def test_seed_of_a_class_is_of_its_id_and_not_its_position(tmp_path: Path) -> None:
+    root = data(tmp_path / "data")
+    before = ClassWorker(spec(root, tmp_path / "out", quantizer="clvq"), "cpu")
+    (root / "train" / "aaa").mkdir()
+    after = ClassWorker(spec(root, tmp_path / "out", quantizer="clvq"), "cpu")
+    assert before._seed(1) == after._seed(2)  # bee
+    assert before._seed(1) != before._seed(2)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_absent_device_is_the_machines_fault_and_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"device cuda: torch .* finds no usable GPU on .* --gpus-per-actor 0"):
+        ClassWorker(spec(data(tmp_path / "data"), tmp_path / "out"), "cuda")
+    require_device("cpu")
