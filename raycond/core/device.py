@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
+from collections.abc import Iterator
 
 import torch
 
@@ -16,3 +18,14 @@ def require_device(device: str) -> None:
             f"device {device}: torch {torch.__version__} finds no usable GPU on {platform.node()}; "
             "give --gpus-per-actor 0 to work on CPUs, or install a torch and driver that fit together"
         )
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Compute with `count` threads of torch, which float32 sums, and so the last bits, depend on."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -82,6 +82,21 @@ class Progress:
         return f"{self.stage:<10} {self.done}/{self.total} {self.unit}  {clock(passed)}{left}{note}"
 
 
+class TrainingProgress(Progress):
+    """Progress of a training, of which `done` steps were made in an earlier run."""
+
+    def __init__(self, steps: int, done: int = 0, stage: str = "train") -> None:
+        super().__init__(stage, steps, "steps", done=done)
+
+    def begin(self, step: int) -> None:
+        """Only what comes after `step` is worked on now: the time left is reckoned from there."""
+        self.before = self.done = step
+
+    def show(self, step: int, loss: float) -> None:
+        if step != self.done:  # fewer than before where a worker died
+            self.step(step - self.done, f"loss {loss:.4f}")
+
+
 @dataclass
 class Timed:
     """A run that knows how long its stages took."""

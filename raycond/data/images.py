@@ -277,6 +277,13 @@ class Decoding:
     """How every image of a run is decoded."""
 
     size: int
-    resize: str
-    channels: int
+    """Pixels per side of the decoded image."""
+
+    resize: Resize
+    """`crop`: resize the shorter side and crop the center; `squash`: resize both sides."""
+
+    channels: Channels
+    """3 for color, 1 for gray."""
+
     max_pixels: int
+    """An image with more pixels is refused as a decompression bomb."""

@@ -29,6 +29,12 @@ def condensed(method: str) -> Condensed | None:
     return Condensed(*(part or "" for part in match.groups())) if match else None
 
 
+def kind_of(method: str) -> str:
+    """The kind of a row: `d4m` and `ddoq` for quantized sets under any generator, else the method's own name."""
+    parts = condensed(method)
+    return method if parts is None else parts.kind
+
+
 def method_name(kind: str, generator: str, weights: str, label: str = "") -> str:
     """What a condensed set is called in results. kind: the set's method in any case, such as DDOQ or DM.
 

@@ -157,8 +157,8 @@ def _load(ref: ImageRef, options: Decoding) -> np.ndarray | None:
         return load(
             ref,
             size=options.size,
-            resize=options.resize,  # type: ignore[arg-type]
-            channels=options.channels,  # type: ignore[arg-type]
+            resize=options.resize,
+            channels=options.channels,
             max_pixels=options.max_pixels,
         )[0]
     except BadImage:

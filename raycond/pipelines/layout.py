@@ -67,7 +67,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class GridLayout:
-    """Names inside the folder of an evaluation grid; `work/` as in `Layout`, `tune/` is Ray Tune's."""
+    """Names inside the folder of an evaluation grid; `work/` as in `Layout`."""
 
     out: str
 
@@ -97,6 +97,11 @@ class GridLayout:
         return files.join(self.out, "quarantine.parquet")
 
     @property
+    def tune(self) -> str:
+        """Ray Tune's own folder: TensorBoard files of every trial."""
+        return files.join(self.out, "tune")
+
+    @property
     def proxy(self) -> str:
         return files.join(self.out, "work", "proxy.npz")
 
@@ -122,8 +127,10 @@ class GeneratorLayout(Layout):
     def training(self, digest: str) -> str:
         return files.join(self.out, "work", "training", digest[:16])
 
-    def latents(self, label: int) -> str:
-        return files.join(self.out, "work", "latents", f"{label:05d}.npy")
+    @property
+    def latents(self) -> str:
+        """Folder of the latents, one file per class."""
+        return files.join(self.out, "work", "latents")
 
 
 @dataclass(frozen=True)
@@ -157,5 +164,7 @@ class ProjectorLayout(Layout):
     def training(self, stage: str, digest: str) -> str:
         return files.join(self.out, "work", "training", f"{stage}-{digest[:16]}")
 
-    def pixels_of(self, label: int) -> str:
-        return files.join(self.out, "work", "pixels", f"{label:05d}.npy")
+    @property
+    def pixel_files(self) -> str:
+        """Folder of the decoded images, one file per class."""
+        return files.join(self.out, "work", "pixels")

@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import signal
 import socket
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import grpc
 import ray
 from ray._private import services
 
-from raycond.core.errors import UserError
+from raycond.core.errors import RaycondError, UserError
+
+CONNECT_SECONDS = 10  # to wait for an answer before the cluster is taken for gone
 
 
 def connect(dashboard: bool) -> bool:
-    """Join the cluster there is, or start Ray here; whether this call did, so that the caller shuts it down.
+    """Join the cluster there is, or start Ray here; whether this call started it, so that the caller shuts it down.
 
-    dashboard: of a Ray started here. Raises UserError if the cluster cannot be reached.
+    dashboard: of a Ray started here. Raises UserError if the cluster cannot be reached, RaycondError if Ray does not
+    start.
     """
     if ray.is_initialized():
         return False
-    for chatty in ("execution.streaming_executor", "progress"):  # our own progress lines say as much
-        logging.getLogger(f"ray.data._internal.{chatty}").setLevel(logging.ERROR)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "WARNING"}
     address = _address()
     if address == "local":
         options |= {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
-    with _own_sigterm(), _quiet_core():
+    with _sigterm_as_interrupt():
         try:
             url = ray.init(address=address, **options).dashboard_url
         except (ConnectionError, ValueError) as error:
@@ -46,66 +46,69 @@ def connect(dashboard: bool) -> bool:
 def _address() -> str:
     """RAY_ADDRESS, or the cluster that `ray start` left on this machine, or "local" for one of our own.
 
-    Ray's "auto" would also join the private Ray of any other program on the machine. Raises UserError if nothing
+    Ray's "auto" would also join the private Ray of any other program on the machine. Raises UserError if no Ray
     answers at RAY_ADDRESS, where Ray would try for ten minutes.
     """
     given = os.environ.get("RAY_ADDRESS")
     if given:
-        if re.fullmatch(r"[^/]+:\d+", given) and not _answers(given):
+        if re.fullmatch(r"[^/]+:\d+", given) and not _is_ray(given):
             raise UserError(
                 f"RAY_ADDRESS={given}: no Ray cluster answers there; start one, or give RAY_ADDRESS=local for one here"
             )
         return given
     recorded = services.find_bootstrap_address(None)
-    return recorded if recorded and _answers(recorded) else "local"
+    return recorded if recorded and _is_ray(recorded) else "local"
 
 
-def _answers(address: str) -> bool:
+def _is_ray(address: str) -> bool:
+    """Whether a Ray head answers at HOST:PORT: any other program there answers otherwise, or not within ten seconds."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
     except OSError:
         return False
+    if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
+        return True  # a call without the certificates would say nothing
+    with grpc.insecure_channel(address) as channel:
+        check_alive = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive", request_serializer=bytes)
+        try:
+            check_alive(b"", timeout=CONNECT_SECONDS, wait_for_ready=True)
+        except grpc.RpcError as error:
+            foreign = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED)
+            return error.code() not in foreign  # a Ray that asks for a token answers too
     return True
 
 
 @contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """Ray takes SIGTERM over, to end without a word; give it back to the program."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    except SystemExit:  # Ray's handler: it was while Ray started
-        raise KeyboardInterrupt(signal.SIGTERM) from None
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """While Ray starts, turn SIGTERM into KeyboardInterrupt, and give the signal back to the program afterwards.
 
-
-@contextmanager
-def _quiet_core() -> Iterator[None]:
-    """Keep two harmless lines of Ray's C++ core off stderr.
-
-    At every start of an actor pool it prints an error about constructor arguments though nothing is wrong (#53727);
-    the only switch is a log level, and the core prints a line about the level itself. What fails is raised as well.
+    Ray takes SIGTERM over and answers it with SystemExit, which it also raises where it cannot start. Python's wakeup
+    descriptor tells the two apart: it hears of every signal, whoever handles it.
     """
-    level = "RAY_BACKEND_LOG_LEVEL"
-    if level in os.environ:
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    os.environ[level] = "fatal"
-    sys.stderr.flush()
-    shown = os.dup(2)
-    with tempfile.TemporaryFile() as caught:
-        os.dup2(caught.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(shown, 2)
-            os.close(shown)
-            del os.environ[level]
-            caught.seek(0)
-            for line in caught:
-                if level.encode() not in line:
-                    os.write(2, line)
+    before = signal.getsignal(signal.SIGTERM)
+    heard, wakeup = socket.socketpair()
+    heard.setblocking(False)
+    wakeup.setblocking(False)
+    previous = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+    try:
+        yield
+    except SystemExit as stopped:
+        if _received(heard, signal.SIGTERM):
+            raise KeyboardInterrupt(signal.SIGTERM) from None
+        raise RaycondError(f"Ray did not start: {stopped}; its logs are in /tmp/ray/session_latest/logs") from stopped
+    finally:
+        signal.set_wakeup_fd(previous)
+        heard.close()
+        wakeup.close()
+        signal.signal(signal.SIGTERM, before)
+
+
+def _received(heard: socket.socket, number: int) -> bool:
+    try:
+        return number in heard.recv(4096)
+    except BlockingIOError:
+        return False

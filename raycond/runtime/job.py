@@ -1,4 +1,9 @@
-"""A training as a job: what learns, where its state is kept, and how it goes on from it."""
+"""A training of any kind as a job: what learns, where its state is kept, and how it goes on from there.
+
+The state is a file of ours, whoever trains: it is replaced as a whole, so a kill at any moment leaves the one before
+(Ray Train writes the list of its checkpoints in place, and reads it with the same version of Ray alone), and a
+training that Ray began can be finished without it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,7 @@ from raycond.core import files
 
 
 class Training(Protocol):
-    """What learns. `run` yields the number of steps done wherever `state` may be asked for."""
+    """A model that is being trained. `run` yields the number of steps done wherever `state` may be asked for."""
 
     rank: int
     step: int
@@ -28,18 +33,21 @@ class Training(Protocol):
 
 
 class TrainingJob(ABC):
-    """What every worker is told. folder: of this training and no other, where a rerun finds its state.
-
-    threads: of torch. checkpoint_every: steps between states. total: steps, or fewer where it stops early.
-    """
+    """All that a worker on any node needs to train; small and picklable."""
 
     folder: str
+    """Folder of this training and no other, where a rerun finds its state."""
+
     threads: int
+    """Threads of torch in each worker."""
+
     checkpoint_every: int
+    """Steps between two states."""
 
     @property
     @abstractmethod
-    def total(self) -> int: ...
+    def total(self) -> int:
+        """Steps of the whole training; it may stop after fewer."""
 
     def start(self, device: str | torch.device, rank: int = 0, world: int = 1) -> Any:
         """A training that goes on from the state that was kept, if there is one."""

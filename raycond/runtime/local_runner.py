@@ -1,4 +1,4 @@
-"""The in-process runner: the same units, the same bytes, no Ray."""
+"""The in-process runner: the same units of work, the same bytes, no Ray."""
 
 from __future__ import annotations
 
@@ -7,25 +7,41 @@ from typing import Any
 
 import torch
 
-from raycond.pipelines.quantize.config import QuantizeConfig
-from raycond.pipelines.quantize.units import ClassJob, Result, WorkerSpec
-from raycond.pipelines.quantize.worker import ClassWorker
+from raycond.core.device import require_device, torch_threads
+from raycond.core.progress import TrainingProgress
+from raycond.runtime.job import TrainingJob
+from raycond.runtime.resources import Resources
+from raycond.runtime.runner import PoolWorker
+from raycond.runtime.trials import Trial, Watcher, details, reason
 
 
 class LocalRunner:
     """Everything in this process, one unit after another."""
 
-    def __init__(self, config: QuantizeConfig) -> None:
-        self.config = config
-        self.device = "cuda" if config.gpus_per_actor != 0 and torch.cuda.is_available() else "cpu"
+    capacity = None
 
-    def classes(self, spec: WorkerSpec, jobs: Sequence[ClassJob]) -> Iterator[Result]:
-        worker = ClassWorker(spec, self.device)
-        step = self.config.classes_at_once
-        for start in range(0, len(jobs), step):
-            yield from worker.run(jobs[start : start + step])
+    def require(self, resources: Resources, workers: int = 0) -> None:
+        """This process takes what there is."""
 
-    def tasks(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    def device(self, resources: Resources) -> str:
+        return "cuda" if resources.gpus != 0 and torch.cuda.is_available() else "cpu"
+
+    def pool(
+        self,
+        make_worker: Callable[[str], PoolWorker],
+        jobs: Sequence[str],
+        resources: Resources,
+        *,
+        workers: int = 0,
+        batch: int = 1,
+    ) -> Iterator[str]:
+        worker = make_worker(self.device(resources))
+        for start in range(0, len(jobs), batch):
+            yield from worker.run(jobs[start : start + batch])
+
+    def tasks(
+        self, function: Callable[[Any], Any], items: Sequence[Any], resources: Resources, *, fresh: bool = False
+    ) -> Iterator[tuple[int, Any]]:
         for position, item in enumerate(items):
             try:
                 result = function(item)
@@ -33,8 +49,32 @@ class LocalRunner:
                 result = error
             yield position, result
 
+    def train(self, job: TrainingJob, resources: Resources, *, workers: int = 1, stage: str = "train") -> None:
+        """One worker, here: it makes the same draws as any number of workers."""
+        device = self.device(resources)
+        require_device(device)
+        with torch_threads(job.threads):
+            training = job.start(device)
+            progress = TrainingProgress(job.total, training.step, stage)
+            with progress:
+                for step in job.steps(training):
+                    progress.show(step, training.loss)
+
+    def trials(self, trials: Sequence[Trial], watcher: Watcher, *, folder: str, at_once: int = 0) -> None:
+        for trial in trials:
+            self._trial(trial, watcher)
+
+    def _trial(self, trial: Trial, watcher: Watcher) -> None:
+        watcher.started(trial)
+        try:
+            result = trial.run(lambda values: watcher.checked(trial, values))
+        except Exception as error:
+            watcher.failed(trial, reason(error), details(error))
+        else:
+            watcher.done(trial, result)
+
     def describe(self) -> dict[str, Any]:
-        return {"runner": "local", "device": self.device}
+        return {"runner": "local", "device": "cuda" if torch.cuda.is_available() else "cpu"}
 
     def close(self) -> None:
         pass

@@ -1,102 +1,94 @@
-"""The Ray runner: Ray Data carries class jobs to a pool of class actors; plain tasks carry evaluation cells."""
+"""The Ray runner: a pool of actors by Ray Data, plain tasks, trainings by Ray Train and trials by Ray Tune."""
 
 from __future__ import annotations
 
-import platform
+import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import ray
 
-from raycond.core.errors import RaycondError, UserError
-from raycond.pipelines.quantize.config import QuantizeConfig
-from raycond.pipelines.quantize.units import ClassJob, Result, WorkerSpec
-from raycond.pipelines.quantize.worker import ClassWorker
+from raycond.core.errors import UserError
 from raycond.runtime.connect import connect
+from raycond.runtime.job import TrainingJob
+from raycond.runtime.ray_pool import run_pool
+from raycond.runtime.resources import Capacity, Resources
+from raycond.runtime.runner import PoolWorker
+from raycond.runtime.trials import Trial, Watcher
 
-
-class ClassActor:
-    """One process of the pool: a class worker that keeps its codec loaded. Gets and gives JSON, one row per class.
-
-    An actor that cannot work at all says so in its rows: Ray would start it again, time after time.
-    """
-
-    def __init__(self, spec: WorkerSpec, device: str) -> None:
-        self.worker: ClassWorker | None = None
-        self.problem = ""
-        try:
-            self.worker = ClassWorker(spec, device)
-        except RaycondError as error:
-            self.problem = f"worker on {platform.node()}: {error}"
-
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
-        jobs = [ClassJob.from_json(text) for text in batch["job"]]
-        if self.worker is None:
-            return {"result": [""] * len(jobs), "problem": [self.problem] * len(jobs)}
-        return {"result": [result.to_json() for result in self.worker.run(jobs)], "problem": [""] * len(jobs)}
+log = logging.getLogger(__name__)
 
 
 class RayRunner:
-    """Runs on the cluster that RAY_ADDRESS or `ray start` on this machine names, else starts Ray here.
+    """Runs on the cluster that RAY_ADDRESS or `ray start` on this machine names, else on a Ray started here.
 
-    Raises UserError if the resources that an actor asks for are nowhere in the cluster and it cannot grow.
+    Raises UserError if the cluster cannot be reached.
     """
 
-    def __init__(self, config: QuantizeConfig) -> None:
-        self.config = config
-        self.started = connect(config.dashboard)
-        try:
-            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            self.cpus, self.gpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU"))
-            self.gpus_per_actor = config.gpus_per_actor if config.gpus_per_actor >= 0 else float(self.gpus >= 1)
-            # not what torch sees: Ray shows every worker the GPUs of its machine, also one that was given none
-            self.device = "cuda" if self.gpus_per_actor else "cpu"
-            fitting = sum(actors_on(node, config.cpus_per_actor, self.gpus_per_actor) for node in nodes)
-            self.actors = config.actors or fitting
-            if not fitting:
-                self._none_fits()
-        except BaseException:
-            self.close()
-            raise
+    def __init__(self, dashboard: bool = True) -> None:
+        self._started_here = connect(dashboard)
 
-    def _none_fits(self) -> None:
-        text = (
-            f"one actor asks for {self.config.cpus_per_actor} CPUs and {self.gpus_per_actor:g} GPUs, and no node of "
-            f"the cluster ({self.cpus} CPUs, {self.gpus} GPUs in all) has them"
-        )
-        if not self.config.actors:
-            raise UserError(f"{text}: lower --cpus-per-actor or --gpus-per-actor, or give --actors N if it will grow")
-        print(f"{text} yet; waiting for it to grow", file=sys.stderr)
+    @property
+    def capacity(self) -> Capacity:
+        nodes = self._nodes()
+        cpus, gpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU"))
+        return Capacity(cpus, gpus, int(max((node.get("memory", 0) for node in nodes), default=0)))
 
-    def classes(self, spec: WorkerSpec, jobs: Sequence[ClassJob]) -> Iterator[Result]:
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
-        context.execution_no_progress_timeout_s = -1  # a class, or a wait for spot GPUs, may well take half an hour
-        context.actor_init_retry_on_errors = True  # a node that dies while its actor starts is not the job's failure
-        context.actor_init_max_retries = 3
-        step = self.config.classes_at_once
-        batches = -(-len(jobs) // step)
-        rows = [{"job": job.to_json()} for job in jobs]
-        dataset = ray.data.from_items(rows, override_num_blocks=batches).map_batches(
-            ClassActor,
-            batch_size=step,
-            compute=ray.data.ActorPoolStrategy(size=min(self.actors, batches), max_tasks_in_flight_per_actor=2),
-            num_cpus=self.config.cpus_per_actor,
-            num_gpus=self.gpus_per_actor or None,
-            fn_constructor_kwargs={"spec": spec, "device": self.device},
-        )
-        for row in dataset.iter_rows():
-            if row["problem"]:
-                raise UserError(row["problem"])
-            yield Result.from_json(row["result"])
+    def _nodes(self) -> list[dict[str, float]]:
+        return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
-    def tasks(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    def _settled(self, resources: Resources) -> Resources:
+        """With a number of GPUs in place of "one where there are GPUs"."""
+        if resources.gpus >= 0:
+            return resources
+        return replace(resources, gpus=float(self.capacity.gpus >= 1))
+
+    def device(self, resources: Resources) -> str:
+        # not what torch sees: Ray shows every worker the GPUs of its machine, also one that was given none
+        return "cuda" if self._settled(resources).gpus else "cpu"
+
+    def require(self, resources: Resources, workers: int = 0) -> None:
+        settled, capacity = self._settled(resources), self.capacity
+        fitting = sum(settled.fits_on(node) for node in self._nodes())
+        asked = f"{settled.cpus} CPUs and {settled.gpus:g} GPUs"
+        has = f"{capacity.cpus} CPUs, {capacity.gpus} GPUs in all"
+        if not fitting:
+            text = f"one {settled.unit} asks for {asked}, and no node of the cluster ({has}) has them"
+            if not workers:
+                raise UserError(
+                    f"{text}: lower --cpus-per-{settled.unit} or --gpus-per-{settled.unit}, or give "
+                    f"--{settled.unit}s N if the cluster will grow"
+                )
+            print(f"{text} yet; waiting for it to grow", file=sys.stderr)
+        elif fitting < workers:
+            text = f"{workers} {settled.unit}s with {asked} each: {fitting} fit"
+            print(f"{text}; waiting for the cluster to grow", file=sys.stderr)
+
+    def pool(
+        self,
+        make_worker: Callable[[str], PoolWorker],
+        jobs: Sequence[str],
+        resources: Resources,
+        *,
+        workers: int = 0,
+        batch: int = 1,
+    ) -> Iterator[str]:
+        settled = self._settled(resources)
+        count = workers or max(1, sum(settled.fits_on(node) for node in self._nodes()))
+        return run_pool(make_worker, jobs, settled, device=self.device(settled), workers=count, batch=batch)
+
+    def tasks(
+        self, function: Callable[[Any], Any], items: Sequence[Any], resources: Resources, *, fresh: bool = False
+    ) -> Iterator[tuple[int, Any]]:
         """Plain tasks with a bounded window, so that a long list does not sit in the scheduler."""
-        remote = ray.remote(num_cpus=1, num_gpus=self.gpus_per_actor, max_retries=3)(function)
-        slots = max(1, int(self.gpus / self.gpus_per_actor) if self.gpus_per_actor else self.cpus)
+        settled = self._settled(resources)
+        options: dict[str, Any] = {"num_cpus": settled.cpus, "num_gpus": settled.gpus, "max_retries": 3}
+        if fresh:
+            options["max_calls"] = 1
+        remote = ray.remote(**options)(function)
+        slots = max(1, sum(settled.fits_on(node) for node in self._nodes()))
         waiting = enumerate(items)
         running: dict[Any, int] = {}
         try:
@@ -112,26 +104,25 @@ class RayRunner:
             for reference in running:  # the caller has had enough
                 ray.cancel(reference)
 
+    def train(self, job: TrainingJob, resources: Resources, *, workers: int = 1, stage: str = "train") -> None:
+        """Raises RaycondError with what went wrong if workers die too often or the loss is not finite."""
+        from raycond.runtime.ray_train import train
+
+        train(job, self._settled(resources), workers=workers, stage=stage)
+
+    def trials(self, trials: Sequence[Trial], watcher: Watcher, *, folder: str, at_once: int = 0) -> None:
+        from raycond.runtime.ray_tune import run_trials
+
+        run_trials(trials, watcher, folder=folder, at_once=at_once)
+
     def describe(self) -> dict[str, Any]:
-        return {
-            "runner": "ray",
-            "nodes": sum(node["Alive"] for node in ray.nodes()),
-            "cpus": self.cpus,
-            "gpus": self.gpus,
-            "actors": self.actors,
-            "gpus_per_actor": self.gpus_per_actor,
-            "cpus_per_actor": self.config.cpus_per_actor,
-        }
+        capacity = self.capacity
+        nodes = sum(node["Alive"] for node in ray.nodes())
+        return {"runner": "ray", "nodes": nodes, "cpus": capacity.cpus, "gpus": capacity.gpus}
 
     def close(self) -> None:
-        if self.started:
+        if self._started_here:
             ray.shutdown()
-
-
-def actors_on(node: Mapping[str, float], cpus: int, gpus: float) -> int:
-    """How many actors that ask for `cpus` and `gpus` one node holds, by its resources."""
-    by_cpu = int(node.get("CPU", 0) // cpus)
-    return min(by_cpu, int(node.get("GPU", 0) / gpus + 1e-6)) if gpus else by_cpu
 
 
 def _outcome(reference: Any) -> Any:
@@ -139,6 +130,7 @@ def _outcome(reference: Any) -> Any:
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
+        log.debug("a task failed:\n%s", error)  # with the traceback of the worker, which its cause does not have
         return error.cause
     except ray.exceptions.RayError as error:  # its worker or node died once too often
         return error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from concurrent.futures import wait
 from dataclasses import dataclass, replace
@@ -17,93 +16,75 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raycond.core import files
 from raycond.core.device import require_device
-from raycond.core.errors import RaycondError, UserError
+from raycond.core.errors import RaycondError
+from raycond.core.progress import TrainingProgress
 from raycond.runtime.background import in_thread
 from raycond.runtime.job import TrainingJob
-from raycond.runtime.local_train import Shown
-from raycond.runtime.ray_runner import RayRunner
-from raycond.runtime.runner import TrainingConfig
+from raycond.runtime.resources import Resources
 
 MAX_RESTARTS = 10  # of the group after a worker died; Ray counts nodes that it knows to be preempted apart
 POLL_SECONDS = 0.5
+log = logging.getLogger(__name__)
 
 
-class RayTraining(RayRunner):
-    """Tasks make the files of classes; Ray Train trains, with DDP over gloo on CPUs and over nccl on GPUs."""
+def train(job: TrainingJob, resources: Resources, *, workers: int, stage: str) -> None:
+    """Train with DDP, over gloo on CPUs and over nccl on GPUs. resources: of one worker, settled.
 
-    def __init__(self, config: TrainingConfig) -> None:
-        self.training = config
-        super().__init__(config.encoding())
-        if self.actors < config.workers:
-            print(f"{self._asked}: {self.actors} fit; waiting for the cluster to grow", file=sys.stderr)
+    Raises RaycondError with what went wrong if workers die too often or the loss is not finite.
+    """
+    logging.getLogger("ray.train").setLevel(logging.ERROR)  # our own progress lines say as much
+    on_gpu = bool(resources.gpus)
+    board = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=_here()).remote()
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={"job": job, "board": board},
+        torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers,
+            use_gpu=on_gpu,
+            resources_per_worker={"CPU": resources.cpus, **({"GPU": 1} if on_gpu else {})},
+        ),
+        run_config=ray.train.RunConfig(
+            name=time.strftime("%Y%m%d-%H%M%S"),  # Ray Train would take up a run of the same name
+            storage_path=files.join(job.folder, "ray"),
+            failure_config=ray.train.FailureConfig(max_failures=MAX_RESTARTS),
+            callbacks=[_Callback(board)],  # type: ignore[list-item]
+        ),
+    )
+    _watch(trainer, TrainingProgress(job.total, stage=stage), board)
 
-    @property
-    def _asked(self) -> str:
-        c = self.training
-        return f"{c.workers} workers with {c.cpus_per_worker} CPUs and {self.gpus_per_actor:g} GPUs each"
 
-    def _none_fits(self) -> None:
-        raise UserError(
-            f"{self._asked}: no node of the cluster ({self.cpus} CPUs, {self.gpus} GPUs in all) holds one; lower "
-            "--cpus-per-worker, or give --gpus-per-worker 0"
-        )
+def _watch(trainer: TorchTrainer, progress: TrainingProgress, board: Any) -> None:
+    """Fit, while showing what the board says.
 
-    def describe(self) -> dict[str, Any]:
-        return {**super().describe(), "actors": self.training.workers}
-
-    def train(self, job: TrainingJob, stage: str = "train") -> None:
-        """Raises RaycondError with what went wrong if workers die too often or the loss is not finite."""
-        logging.getLogger("ray.train").setLevel(logging.ERROR)  # our own progress lines say as much
-        on_gpu = self.device == "cuda"
-        board = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=_here()).remote()
-        trainer = TorchTrainer(
-            _work,
-            train_loop_config={"job": job, "board": board},
-            torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=self.training.workers,
-                use_gpu=on_gpu,
-                resources_per_worker={"CPU": self.training.cpus_per_worker, **({"GPU": 1} if on_gpu else {})},
-            ),
-            run_config=ray.train.RunConfig(
-                name=time.strftime("%Y%m%d-%H%M%S"),  # Ray Train would take up a run of the same name
-                storage_path=files.join(job.folder, "ray"),
-                failure_config=ray.train.FailureConfig(max_failures=MAX_RESTARTS),
-                callbacks=[_Callback(board)],  # type: ignore[list-item]
-            ),
-        )
-        self._watch(trainer, Shown(job.total, stage=stage), board)
-
-    def _watch(self, trainer: TorchTrainer, progress: Shown, board: Any) -> None:
-        """Fit, while showing what the board says.
-
-        In a thread of its own, because `fit` in the main thread takes Ctrl-C over, and keeps it.
-        """
-        fitted = in_thread(trainer.fit)
-        restarts, begun = 0, False
-        with progress:
-            while True:
-                waiting = wait([fitted], POLL_SECONDS).not_done
-                news: _News = ray.get(board.read.remote())
-                if news.restarts > restarts:
-                    restarts = news.restarts
-                    progress.say(f"a worker died; restart {restarts} goes on from the last checkpoint")
-                if news.began is not None and not begun:  # after a restart it tells of another step
-                    begun = True
-                    progress.begin(news.began)
-                if news.step:
-                    progress.show(news.step, news.loss)
-                if not waiting:
-                    break
-        if news.problem:
-            raise RaycondError(news.problem)
-        try:
-            fitted.result()
-        except ray.train.TrainingFailedError as error:
-            raise RaycondError(
-                f"training failed, {news.restarts} restarts included; the same command goes on from the last "
-                f"checkpoint. Cause: {_cause(error)}"
-            ) from error
+    In a thread of its own, because `fit` in the main thread takes Ctrl-C over, and keeps it.
+    """
+    fitted = in_thread(trainer.fit)
+    restarts, begun = 0, False
+    with progress:
+        while True:
+            waiting = wait([fitted], POLL_SECONDS).not_done
+            news: _News = ray.get(board.read.remote())
+            if news.restarts > restarts:
+                restarts = news.restarts
+                progress.say(f"a worker died; restart {restarts} goes on from the last checkpoint")
+            if news.began is not None and not begun:  # after a restart it tells of another step
+                begun = True
+                progress.begin(news.began)
+            if news.step:
+                progress.show(news.step, news.loss)
+            if not waiting:
+                break
+    if news.problem:
+        raise RaycondError(news.problem)
+    try:
+        fitted.result()
+    except ray.train.TrainingFailedError as error:
+        log.error("training failed", exc_info=error)
+        raise RaycondError(
+            f"training failed, {news.restarts} restarts included; the same command goes on from the last "
+            f"checkpoint. Cause: {_cause(error)}"
+        ) from error
 
 
 def _here() -> NodeAffinitySchedulingStrategy:

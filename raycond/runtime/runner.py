@@ -1,74 +1,86 @@
-"""The interfaces of runners: where units of work are carried out, in this process or on Ray."""
+"""The interface of runners: where units of work are carried out, in this process or on Ray."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from raycond.pipelines.evaluate.units import Trial
-from raycond.pipelines.quantize.config import QuantizeConfig
-from raycond.pipelines.quantize.units import ClassJob, Result, WorkerSpec
-from raycond.runtime.class_files import Tasks
+from raycond.core.errors import UserError
 from raycond.runtime.job import TrainingJob
-from raycond.runtime.trials import Watcher
+from raycond.runtime.resources import Capacity, Resources
+from raycond.runtime.trials import Trial, Watcher
+
+
+class PoolWorker(Protocol):
+    """A worker of a pool: made once in its process, then handed jobs. Jobs and results are texts (JSON)."""
+
+    def run(self, jobs: Sequence[str]) -> list[str]:
+        """One result for each job. A job that fails says so in its result and does not stop the others."""
+        ...
 
 
 class Runner(Protocol):
-    """Where units of work are carried out. Results come in completion order. device: what each unit computes on."""
+    """Carries out pools, tasks, trainings and trials. Results come in the order of completion."""
 
-    device: str
+    def require(self, resources: Resources, workers: int = 0) -> None:
+        """Raise UserError if no node holds one such worker and no `workers` say that the cluster will grow."""
+        ...
 
-    def classes(self, spec: WorkerSpec, jobs: Sequence[ClassJob]) -> Iterator[Result]: ...
+    def device(self, resources: Resources) -> str:
+        """What a worker with these resources computes on: "cuda" or "cpu"."""
+        ...
 
-    def tasks(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        """(position, result) of `function(item)`; the result is the exception if it raised one."""
+    def pool(
+        self,
+        make_worker: Callable[[str], PoolWorker],
+        jobs: Sequence[str],
+        resources: Resources,
+        *,
+        workers: int = 0,
+        batch: int = 1,
+    ) -> Iterator[str]:
+        """The results of all jobs. make_worker: takes the device. workers: 0 for as many as fit. batch: jobs that a
+        worker is given at once. Raises UserError if a worker cannot be made."""
+        ...
+
+    def tasks(
+        self, function: Callable[[Any], Any], items: Sequence[Any], resources: Resources, *, fresh: bool = False
+    ) -> Iterator[tuple[int, Any]]:
+        """(position, result) of `function(item)`; the result is the exception if it raised one.
+
+        fresh: every item in a process of its own, on runners that have processes.
+        """
+        ...
+
+    def train(self, job: TrainingJob, resources: Resources, *, workers: int = 1, stage: str = "train") -> None:
+        """Train; afterwards the job's state is that of its last step."""
+        ...
+
+    def trials(self, trials: Sequence[Trial], watcher: Watcher, *, folder: str, at_once: int = 0) -> None:
+        """Run every trial. folder: for what the runner itself leaves (TensorBoard files). at_once: 0 for as many as
+        their requests allow."""
+        ...
+
+    @property
+    def capacity(self) -> Capacity | None:
+        """What the cluster has; None where everything runs in this process, one after another."""
         ...
 
     def describe(self) -> dict[str, Any]:
-        """For the report: what the work ran on."""
+        """What the work ran on, for the report."""
         ...
 
     def close(self) -> None: ...
 
 
-class GridRunner(Protocol):
-    """Where the trainings of a grid are carried out. device: what each computes on."""
+def open_runner(name: str, dashboard: bool = True) -> Runner:
+    """`ray` or `local`. dashboard: of a Ray that is started here. Raises UserError if the cluster cannot be reached."""
+    if name == "local":
+        from raycond.runtime.local_runner import LocalRunner
 
-    device: str
+        return LocalRunner()
+    if name != "ray":
+        raise UserError(f"--runner {name}: expected ray or local")
+    from raycond.runtime.ray_runner import RayRunner
 
-    def run(self, units: Sequence[Trial], watcher: Watcher) -> None: ...
-
-    def once(self, function: Callable[[Any], Any], argument: Any) -> Any:
-        """`function(argument)` where trainings run."""
-        ...
-
-    def describe(self) -> dict[str, Any]:
-        """For the report: what the work ran on."""
-        ...
-
-    def close(self) -> None: ...
-
-
-class TrainingConfig(Protocol):
-    """What a runner needs to know of a configuration."""
-
-    @property
-    def runner(self) -> str: ...
-
-    @property
-    def workers(self) -> int: ...
-
-    @property
-    def cpus_per_worker(self) -> int: ...
-
-    def encoding(self) -> QuantizeConfig: ...
-
-
-class TrainingRunner(Tasks, Protocol):
-    """Carries out tasks, and trains; after `train`, the job's state is that of its last step."""
-
-    def train(self, job: TrainingJob, stage: str = "train") -> None: ...
-
-    def describe(self) -> dict[str, Any]: ...
-
-    def close(self) -> None: ...
+    return RayRunner(dashboard)

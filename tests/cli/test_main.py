@@ -18,6 +18,7 @@ import pytest
 
 from raycond.cli.main import main
 from raycond.core import files
+from raycond.pipelines.evaluate import trial as trial_module
 from raycond.sets.verify import verify
 from tests.conftest import ROOT
 from tests.data.make import tar
@@ -189,22 +190,21 @@ def test_run_folder_that_cannot_be_written_is_said(
 def test_failed_training_is_listed_and_the_others_are_made(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from raycond.pipelines.evaluate import units
 
-    real = units.run_cell
+    real = trial_module.run_cell
 
-    def broken(cell: units.Cell, report: Any = None) -> object:
+    def broken(cell: trial_module.Cell, report: Any = None) -> object:
         if cell.method == "d4m":
             raise RuntimeError("out of memory")
         return real(cell, report)
 
-    monkeypatch.setattr(units, "run_cell", broken)
+    monkeypatch.setattr(trial_module, "run_cell", broken)
     assert run(root, tmp_path / "out", *TRAINED, "--ipc", "1", "--methods", "d4m", "ddoq") == 1
     text = capsys.readouterr().out
     assert "NOT MADE: 1 failed" in text
     assert "d4m ipc1 convnet3-w8 seed0: RuntimeError('out of memory')" in text
     assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 2
-    monkeypatch.setattr(units, "run_cell", real)
+    monkeypatch.setattr(trial_module, "run_cell", real)
     assert run(root, tmp_path / "out", *TRAINED, "--ipc", "1", "--methods", "d4m", "ddoq") == 0
     assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 3
 

@@ -32,7 +32,7 @@ from raycond.runtime import ray_tune
 from raycond.runtime.ray_tune import GRAIN, HEADROOM, MAX_RESTARTS, Slots, TuneRunner
 from tests.pipelines.evaluate.make import MEASURED, grid_config, made_run, table
 from tests.pipelines.evaluate.test_live import Terminal
-from tests.pipelines.evaluate.units import PROTOCOL, Broken, Killed, Told, cell, decoded, unit
+from tests.pipelines.evaluate.trial import PROTOCOL, Broken, Killed, Told, cell, decoded, unit
 from tests.pipelines.quantize.make import data
 from tests.processes import ended
 

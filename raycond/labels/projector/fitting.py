@@ -44,7 +44,7 @@ class Check:
 
 class ProjectorFit(Resumable):
     """projector: a module with `delta` and `load_delta` (`raycond.labels.projector.network`), of which only the delta
-    needs gradients. learn, held: rows of `pixels` to learn from and to check on. teachers: None for the labels alone."""
+    needs gradients. learn, held: rows of `pixels` to learn from and to check on. teachers: None for labels alone."""
 
     what = "fit"
 

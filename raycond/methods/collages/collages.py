@@ -176,8 +176,8 @@ class Collages:
         for ref, image, _ in load_many(
             refs,
             size=options.size * self.choice.factor,
-            resize=options.resize,  # type: ignore[arg-type]
-            channels=options.channels,  # type: ignore[arg-type]
+            resize=options.resize,
+            channels=options.channels,
             max_pixels=options.max_pixels,
         ):
             if isinstance(image, BadImage):

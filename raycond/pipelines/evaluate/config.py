@@ -46,6 +46,8 @@ class GridConfig:
     trials_at_once: int = pydantic.Field(default=0, ge=0)
     gpus_per_trial: float = -1
     cpus_per_trial: int = pydantic.Field(default=1, ge=1)
+    max_bad: str = "1%"
+    """Validation images that may be unreadable: a number, or a share such as 1%."""
     max_pixels: int = pydantic.Field(default=178_956_970, ge=1)
     runner: Literal["ray", "local"] = "ray"
     dashboard: bool = True

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Any, TextIO
 
 from raycond.core.progress import Progress
-from raycond.evaluate.table import Check, Row, text
-from raycond.pipelines.evaluate.units import Trial
+from raycond.evaluate.table import Row, text
+from raycond.pipelines.evaluate.trial import Trial
 
+log = logging.getLogger(__name__)
 SHOWN = 8  # running trainings
 
 
@@ -46,16 +48,18 @@ class LiveTable:
     def started(self, unit: Trial) -> None:
         self._running[unit.place] = unit.cell.name
 
-    def checked(self, unit: Trial, check: Check) -> None:
-        self._running[unit.place] = f"{unit.cell.name}: {check.top1:.1f} % after epoch {check.epoch:.0f}"
+    def checked(self, unit: Trial, values: dict[str, float]) -> None:
+        self._running[unit.place] = f"{unit.cell.name}: {values['top1']:.1f} % after epoch {values['epoch']:.0f}"
 
-    def done(self, unit: Trial, row: Row) -> None:
+    def done(self, unit: Trial, result: dict[str, Any]) -> None:
         self._running.pop(unit.place, None)
+        row = Row.from_dict(result)
         self.rows.append(row)
         self._progress.step(1, f"{unit.cell.name} {row.top1:.1f} %")
 
-    def failed(self, unit: Trial, why: str) -> None:
+    def failed(self, unit: Trial, why: str, details: str = "") -> None:
         self._running.pop(unit.place, None)
+        log.error("%s failed: %s\n%s", unit.cell.name, why, details)
         self.failures.append(f"{unit.cell.name}: {why}")
         self._progress.say(f"{unit.cell.name} failed: {why}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,29 +10,30 @@ from raycond.core import files, records
 from raycond.core.errors import UserError, named
 from raycond.data import quarantine
 from raycond.data.classes import require_same
-from raycond.data.images import Decoding
+from raycond.data.images import Channels, Decoding
 from raycond.data.labelled import pixels
 from raycond.data.quarantine import Limit
 from raycond.data.sources import Source, open_source
 from raycond.evaluate import coresets, protocol, proxy, results
 from raycond.evaluate.cell import Cell, as_hard, as_plain, decoded_side
 from raycond.evaluate.continual import seen_classes
-from raycond.evaluate.table import FULL
+from raycond.evaluate.method_names import FULL, kind_of
 from raycond.labels import registry
 from raycond.models import students
 from raycond.pipelines.evaluate.config import GridConfig, load_grid_config
 from raycond.pipelines.evaluate.contenders import Baseline, Baselines, Contender, OpenedSet, from_sets, open_sets
 from raycond.pipelines.evaluate.live import LiveTable
+from raycond.pipelines.evaluate.memory import with_requests
 from raycond.pipelines.evaluate.summary import GridRun, build_report, summary
-from raycond.pipelines.evaluate.units import Trial
+from raycond.pipelines.evaluate.trial import Trial
 from raycond.pipelines.layout import GridLayout, Layout
+from raycond.pipelines.prepare import require_reachable
 from raycond.pipelines.stages.listing import class_fingerprints, source_digest
 from raycond.pipelines.stages.splits import decode_split, forget_splits
 from raycond.report import write_grid_report
-from raycond.runtime.local_trials import LocalGrid
-from raycond.runtime.runner import GridRunner
+from raycond.runtime.resources import Resources
+from raycond.runtime.runner import Runner, open_runner
 
-MAX_BAD = "1%"  # of the validation images
 PROXIED = tuple(kind for kind in coresets.KINDS if kind != "medoid")  # coresets that a proxy chooses
 
 
@@ -63,10 +64,12 @@ def _json(uri: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def prepare(config: GridConfig) -> GridRun:
-    """Open and check everything that can be checked before heavy work. Raises UserError, ClassMismatch."""
-    if config.runner == "ray" and config.out.startswith("memory://"):
-        raise UserError(f"--out {config.out}: is of one process; use --runner local, or a place that workers can reach")
+def prepare(config: GridConfig, source: Source | None = None, val: Source | None = None) -> GridRun:
+    """Open and check everything that can be checked before heavy work. Raises UserError, ClassMismatch.
+
+    source, val: what the baselines and the test images come from, where they are open already.
+    """
+    require_reachable(config.out, config.runner)
     sets = open_sets(config.sets)
     classes = sets[0].manifest.classes
     for other in sets[1:]:
@@ -78,7 +81,8 @@ def prepare(config: GridConfig) -> GridRun:
     with named("--set"):
         recipe = recipe.override(**config.changes)
     content = sets[0].manifest.content
-    options = Decoding(int(content["size"]), content["config"]["resize"], int(content["channels"]), config.max_pixels)
+    channels: Channels = 3 if int(content["channels"]) == 3 else 1
+    options = Decoding(int(content["size"]), content["config"]["resize"], channels, config.max_pixels)
     baselines = _baselines(config, recipe)
     _require_fit(config, recipe, len(classes), ipcs, options)
     if set(baselines) & set(PROXIED):
@@ -86,7 +90,8 @@ def prepare(config: GridConfig) -> GridRun:
             students.build(config.proxy_student, classes=len(classes), size=options.size, channels=options.channels)
     with named("--labeler"):
         _, labels_digest = registry.identity(config.labeler, classes)
-    source, val = _sources(config, sets[0], baselines)
+    if val is None:
+        source, val = _sources(config, sets[0], baselines)
     layout = GridLayout(config.out)
     return GridRun(config, layout, sets, ipcs, recipe, options, baselines, source, val, labels_digest)
 
@@ -163,22 +168,10 @@ def evaluate_grid(config: GridConfig) -> GridRun:
     run = prepare(config)
     files.write_json(run.layout.config, config.to_dict())
     with run.timed("start"):
-        runner = _runner(config)
+        runner = open_runner(config.runner, config.dashboard)
     try:
         run.machine = runner.describe()
-        with run.timed("decode"):
-            units = _units(run, runner)
-        missing = []
-        for unit in units:
-            row = unit.finished()
-            if row is None:
-                missing.append(unit)
-            else:
-                run.rows.append(row)
-        run.trained = len(missing)
-        with run.timed("train"), LiveTable(len(units), run.rows) as watcher:
-            runner.run(missing, watcher)
-        run.failures += watcher.failures
+        train(run, runner)
     finally:
         runner.close()
     results.write(f"{run.layout.results}.csv", run.rows)
@@ -190,35 +183,56 @@ def evaluate_grid(config: GridConfig) -> GridRun:
     return run
 
 
-def _runner(config: GridConfig) -> GridRunner:
-    if config.runner == "local":
-        return LocalGrid(config)
-    from raycond.runtime.ray_tune import TuneRunner
+def train(run: GridRun, runner: Runner, rows: Sequence[str] = ()) -> None:
+    """Train what has no record yet; `run` gets the rows and the failures.
 
-    return TuneRunner(config, config.out)
+    rows: the kinds of methods that are wanted, such as `random` or `ddoq` (`method_names.kind_of`); all if there are
+    none. Raises UserError if no node of the cluster can hold a trial.
+    """
+    config = run.config
+    resources = Resources(config.cpus_per_trial, config.gpus_per_trial, "trial")
+    if resources.gpus > 0 and runner.device(resources) != "cuda":
+        raise UserError(f"--gpus-per-trial {resources.gpus:g}: there is no GPU")
+    runner.require(resources)
+    with run.timed("decode"):
+        trials = _trials(run, runner, runner.device(resources), rows)
+    missing = []
+    for trial in trials:
+        row = trial.row
+        if row is None:
+            missing.append(trial)
+        else:
+            run.rows.append(row)
+    run.trained = len(missing)
+    with run.timed("train"), LiveTable(len(trials), run.rows) as watcher:
+        missing = with_requests(missing, config, runner)
+        runner.trials(missing, watcher, folder=run.layout.tune, at_once=config.trials_at_once)
+    run.failures += watcher.failures
 
 
-def _units(run: GridRun, runner: GridRunner) -> list[Trial]:
+def _trials(run: GridRun, runner: Runner, device: str, rows: Sequence[str]) -> list[Trial]:
     """Decode what trainings share, choose nothing twice, and list every training."""
     val_digest = source_digest(class_fingerprints(run.val, "list val"))
     contenders = from_sets(run.sets, run.ipcs, run.config.weights)
     if run.source is not None:
-        contenders = [*_from_source(run, runner, run.source), *contenders]
+        contenders = [*_from_source(run, runner, run.source, device), *contenders]
+    if rows:
+        contenders = [contender for contender in contenders if kind_of(contender.method) in rows]
     tests: dict[int, int] = {}
-    units = []
+    trials = []
     for contender in contenders:
         for ipc in contender.ipcs:
             for student in run.config.students:
                 for seed in run.config.seeds:
-                    for cell in _cells(run, contender, ipc, student, seed, runner.device):
+                    for cell in _cells(run, contender, ipc, student, seed, device):
                         side = decoded_side(run.options.size, cell.protocol)
                         if side not in tests:
                             tests[side] = _decode_val(run, val_digest, side)
-                        units.append(_unit(run, contender, cell, side, val_digest, tests[side]))
-    return units
+                        trials.append(_trial(run, contender, cell, side, val_digest, tests[side]))
+    return trials
 
 
-def _from_source(run: GridRun, runner: GridRunner, source: Source) -> list[Contender]:
+def _from_source(run: GridRun, runner: Runner, source: Source, device: str) -> list[Contender]:
     """The baselines; decodes the training split and measures a proxy where one of them needs that."""
     digest = source_digest(class_fingerprints(source))
     chosen = [kind for kind in run.baselines if kind in PROXIED]
@@ -228,21 +242,25 @@ def _from_source(run: GridRun, runner: GridRunner, source: Source) -> list[Conte
         remedy = f"give --baselines without {' '.join(large)}{' and leave out --scores' if run.config.scores else ''}"
         count = decode_split("train", source, digest, run.options, output, remedy).images
     if chosen:
-        made_of = _proxy(run, runner, output, digest)
+        made_of = _proxy(run, runner, output, digest, device)
     budgeted = run.recipe.resolve(ipc=10, classes=10, student="").tasks > 1
     baselines = Baselines(source, digest, count, run.sets[0], run.ipcs, output, run.layout.proxy, made_of, budgeted)
     return [Baseline(kind, baselines) for kind in run.baselines]
 
 
-def _proxy(run: GridRun, runner: GridRunner, split: str, digest: str) -> str:
+def _proxy(run: GridRun, runner: Runner, split: str, digest: str, device: str) -> str:
     """The fingerprint of the proxy, which is measured where that is not done."""
     c = run.config
     expected = records.fingerprint(
         stage="proxy", data=digest, options=str(run.options), student=c.proxy_student, nets=c.proxy_nets,
-        steps=c.proxy_steps, device=runner.device,
+        steps=c.proxy_steps, device=device,
     )  # fmt: skip
     if records.find(run.layout.proxy, expected) is None:
-        runner.once(_measure_proxy, (split, len(run.classes), c, run.layout.proxy, runner.device))
+        task = (split, len(run.classes), c, run.layout.proxy, device)
+        resources = Resources(gpus=1.0 if device == "cuda" else 0.0)
+        for _, result in runner.tasks(_measure_proxy, [task], resources):
+            if isinstance(result, Exception):
+                raise result
         records.finish(run.layout.proxy, expected, None, **records.measured(run.layout.proxy))
     return expected
 
@@ -290,15 +308,19 @@ def _cells(run: GridRun, contender: Contender, ipc: int | None, student: str, se
 
 def _decode_val(run: GridRun, digest: str, side: int) -> int:
     split = decode_split("val", run.val, digest, replace(run.options, size=side), run.layout.pixels(f"val-{side}"))
-    bad = sorted({*split.bad, *run.val.bad})
-    if bad:
-        quarantine.write(run.layout.quarantine, bad)
-    if Limit.parse(MAX_BAD).exceeded(len(bad), len(bad) + split.images):
-        raise UserError(f"--val: {len(bad)} images cannot be read, more than {MAX_BAD}: see {run.layout.quarantine}")
+    run.bad = sorted({*run.bad, *split.bad, *run.val.bad})
+    quarantine.update(run.layout.quarantine, run.bad)
+    bad = len({*split.bad, *run.val.bad})
+    with named("--max-bad"):
+        limit = Limit.parse(run.config.max_bad)
+    if limit.exceeded(bad, bad + split.images):
+        raise UserError(
+            f"--val: {bad} images cannot be read, more than --max-bad {run.config.max_bad}: see {run.layout.quarantine}"
+        )
     return split.images
 
 
-def _unit(run: GridRun, contender: Contender, cell: Cell, side: int, val_digest: str, tests: int) -> Trial:
+def _trial(run: GridRun, contender: Contender, cell: Cell, side: int, val_digest: str, tests: int) -> Trial:
     cell = replace(cell, test=run.layout.pixels(f"val-{side}"))
     name = files.digest([cell.name, cell.set, cell.weights])[:8]
     return Trial.of(

@@ -8,10 +8,10 @@ from importlib import metadata
 from typing import Any
 
 from raycond import __version__
-from raycond.core import files
 from raycond.core.progress import Timed
 from raycond.data.classes import Classes
 from raycond.data.images import Decoding
+from raycond.data.quarantine import BadRecord
 from raycond.data.sources import Source
 from raycond.evaluate import ddranking, protocol, table
 from raycond.evaluate.table import Row
@@ -39,6 +39,7 @@ class GridRun(Timed):
     labels_digest: str
     rows: list[Row] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    bad: list[BadRecord] = field(default_factory=list)  # validation images that were left out, whatever their size
     trained: int = 0  # how many trainings ran now; the others were finished before
     machine: dict[str, Any] = field(default_factory=dict)
 
@@ -64,8 +65,8 @@ def summary(run: GridRun) -> str:
     if run.failures:
         lines += [f"FAILED     {len(run.failures)} trainings", *(f"  {text}" for text in run.failures[:MAX_FAILURES])]
     lines.append(f"results    {run.layout.results}.csv, .parquet")
-    if run.machine.get("runner") == "ray tune":
-        lines.append(f"curves     tensorboard --logdir {files.join(run.config.out, 'tune')}")
+    if run.machine.get("runner") == "ray":
+        lines.append(f"curves     tensorboard --logdir {run.layout.tune}")
     if run.rows:
         lines.append(f"report     {run.layout.report}")
     return "\n".join(lines) + "\n"

@@ -19,7 +19,7 @@ from raycond.pipelines.options import (
     settle,
     validated,
 )
-from raycond.pipelines.quantize.config import QuantizeConfig
+from raycond.runtime.resources import Resources
 
 
 @dataclass(frozen=True, config=_FORBID)
@@ -98,19 +98,10 @@ class ProjectorConfig:
             found["clip_training, batch"] = self.clip_training.batch
         return found
 
-    def encoding(self) -> QuantizeConfig:
-        """The same source and resources as a quantization sees them, so that both do these parts alike."""
-        shared = (
-            *("name", "data", "out", "size", "resize", "limit", "classes", "seed", "image_column", "label_column"),
-            *("max_bad", "max_pixels", "decode_threads", "runner", "dashboard"),
-        )
-        return QuantizeConfig(
-            **{name: getattr(self, name) for name in shared},
-            codec="pixels",
-            gpus_per_actor=self.gpus_per_worker,
-            cpus_per_actor=self.cpus_per_worker,
-            evaluate=False,
-        )
+    @property
+    def resources(self) -> Resources:
+        """What one worker of a training asks for."""
+        return Resources(self.cpus_per_worker, self.gpus_per_worker, "worker")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-able values."""

@@ -13,8 +13,8 @@ from raycond.core.progress import Timed
 from raycond.core.seeds import seeded
 from raycond.data import quarantine
 from raycond.data.classes import require_same
-from raycond.data.quarantine import Limit
-from raycond.data.sources import Source, open_source
+from raycond.data.images import Decoding
+from raycond.data.sources import Source
 from raycond.labels.projector.clip_training import ClipTraining, model_config, tokens, weights
 from raycond.labels.projector.delta import ABOUT, read_projector, save_projector
 from raycond.labels.projector.fitting import Check, Fitted, Rounding, finished, rounding_of
@@ -27,14 +27,16 @@ from raycond.models.clip import describe_clip, save_clip
 from raycond.pipelines.fit_projector.config import ProjectorConfig
 from raycond.pipelines.fit_projector.jobs import ClipJob, FitJob, Learnt, TeacherJob
 from raycond.pipelines.layout import ProjectorLayout
+from raycond.pipelines.on_demand import on_demand
+from raycond.pipelines.prepare import training_source
+from raycond.pipelines.stages.class_files import ClassFiles, make_class_files
 from raycond.pipelines.stages.listing import class_fingerprints
 from raycond.pipelines.stages.pixels import PixelSpec
-from raycond.runtime.class_files import ClassFiles, make_class_files
 from raycond.runtime.job import TrainingJob
-from raycond.runtime.open import on_demand
-from raycond.runtime.runner import TrainingRunner
+from raycond.runtime.resources import Resources
+from raycond.runtime.runner import Runner
 
-Runner = Callable[[], TrainingRunner]
+GetRunner = Callable[[], Runner]
 ROUNDING_CLASSES, ROUNDING_IMAGES = 8, 64  # at most, that show what rounding the delta changes
 
 
@@ -87,23 +89,8 @@ def templates_of(given: Sequence[str]) -> tuple[str, ...]:
 def prepare(config: ProjectorConfig) -> tuple[ProjectorLayout, Source]:
     """Open and check all that can be checked before heavy work. Raises UserError, ClassMismatch."""
     layout = ProjectorLayout(config.out)
-    with named("--max-bad"):
-        Limit.parse(config.max_bad)
     options = options_of(config)
-    if config.runner == "ray" and config.out.startswith("memory://"):
-        raise UserError(f"--out {config.out}: is of one process; use --runner local, or a place that workers can reach")
-    with named("--data"):
-        source = open_source(
-            config.data,
-            split="train",
-            index_dir=layout.index,
-            limit=config.limit,
-            max_classes=config.classes,
-            image_column=config.image_column,
-            label_column=config.label_column,
-        )
-    if config.classes and len(source.classes) < config.classes:
-        raise UserError(f"--classes {config.classes}: {config.data} has only {len(source.classes)}")
+    source = training_source(config, layout.index)
     if config.head != "scratch" or config.clip == TRAIN:
         texts = class_texts(source.classes, options.templates)
         if config.clip_training is not None and config.clip == TRAIN:
@@ -145,7 +132,7 @@ def fit_projector(config: ProjectorConfig) -> ProjectorRun:
     fingerprints = class_fingerprints(source)
     with on_demand(config, run) as runner:
         with run.timed("decode"):
-            decoded = make_class_files(runner, PixelSpec(config, source, layout), fingerprints)
+            decoded = make_class_files(runner, _pixel_spec(config, source, layout), fingerprints)
         run.images, run.decoded = decoded.images, decoded.computed
         _quarantine(config, run, decoded)
         learnt = Learnt(decoded.found, config.holdout, config.seed)
@@ -158,13 +145,23 @@ def fit_projector(config: ProjectorConfig) -> ProjectorRun:
     return run
 
 
+def _pixel_spec(config: ProjectorConfig, source: Source, layout: ProjectorLayout) -> PixelSpec:
+    return PixelSpec(
+        source,
+        layout.pixel_files,
+        Decoding(config.size, config.resize, config.channels, config.max_pixels),
+        threads=config.decode_threads or config.cpus_per_worker + 1,
+        resources=Resources(config.cpus_per_worker),
+    )
+
+
 def _quarantine(config: ProjectorConfig, run: ProjectorRun, decoded: ClassFiles) -> None:
     run.bad = len(decoded.bad)
     quarantine.update(run.layout.quarantine, decoded.bad)
     quarantine.require_few(run.layout.quarantine, decoded.bad, decoded.images, config.max_bad)
 
 
-def _clip(config: ProjectorConfig, run: ProjectorRun, runner: Runner, learnt: Learnt, pixels: str) -> str:
+def _clip(config: ProjectorConfig, run: ProjectorRun, runner: GetRunner, learnt: Learnt, pixels: str) -> str:
     """What `open_clip_model` takes: a model of the user's, or one trained here, unless a valid record says it was."""
     if config.clip != TRAIN:
         return config.clip
@@ -186,7 +183,7 @@ def _clip(config: ProjectorConfig, run: ProjectorRun, runner: Runner, learnt: Le
         *(layout.training("clip", expected), settings, learnt, tuple(map(tuple, texts))),
         *(config.cpus_per_worker, config.checkpoint_every),
     )
-    _train(run, runner, job, "clip")
+    _train(config, run, runner, job, "clip")
     training: ClipTraining = job.open("cpu", 0, 1)
     colours = (3 // len(training.mean)) if len(training.mean) == 1 else 1
     name = f"{config.name}-{settings.tower}"
@@ -201,7 +198,7 @@ def _clip(config: ProjectorConfig, run: ProjectorRun, runner: Runner, learnt: Le
 
 
 def _teachers(
-    config: ProjectorConfig, run: ProjectorRun, runner: Runner, learnt: Learnt, pixels: str
+    config: ProjectorConfig, run: ProjectorRun, runner: GetRunner, learnt: Learnt, pixels: str
 ) -> tuple[str, ...]:
     """What `open_teacher` takes, of each teacher; their checkpoints are made unless a valid record says they are."""
     if config.teachers == ("none",):
@@ -225,7 +222,7 @@ def _teachers(
         )
         if found is not None:  # a finished training would not write its checkpoints again
             files.delete(job.place)
-        _train(run, runner, job, "teachers")
+        _train(config, run, runner, job, "teachers")
         training = job.open("cpu", 0, 1)
         found = _record(
             *(run.layout.teachers_record, expected, folder, names), mean=list(training.mean), std=list(training.std)
@@ -236,10 +233,10 @@ def _teachers(
     )
 
 
-def _train(run: ProjectorRun, runner: Runner, job: TrainingJob, stage: str) -> None:
-    training = runner()
+def _train(config: ProjectorConfig, run: ProjectorRun, get_runner: GetRunner, job: TrainingJob, stage: str) -> None:
+    runner = get_runner()
     with run.timed(stage):
-        training.train(job, stage)
+        runner.train(job, config.resources, workers=config.workers, stage=stage)
     run.trained.append(stage)
 
 
@@ -249,7 +246,7 @@ def _record(record: str, expected: str, folder: str, names: Sequence[str], **fac
 
 
 def _fit(
-    config: ProjectorConfig, run: ProjectorRun, runner: Runner, learnt: Learnt, decoded: ClassFiles, clip: str
+    config: ProjectorConfig, run: ProjectorRun, runner: GetRunner, learnt: Learnt, decoded: ClassFiles, clip: str
 ) -> None:
     """Fit and write the folder, unless a valid record says that this has been done."""
     options, classes = options_of(config), run.source.classes
@@ -273,7 +270,7 @@ def _fit(
             *(run.layout.training("fit", training), config.fit, learnt, classes, clip, options, run.teachers),
             *(config.cpus_per_worker, config.checkpoint_every),
         )
-        _train(run, runner, job, "fit")
+        _train(config, run, runner, job, "fit")
         with run.timed("write"):
             found = _write(config, run, job, finished(job.state()), about, expected)
     run.start, run.best = Check(**found["start"]), Check(**found["best"])

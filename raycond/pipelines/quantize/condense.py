@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +21,7 @@ from raycond.pipelines.quantize.units import (
     codebook_fingerprint,
     images_fingerprint,
 )
+from raycond.pipelines.quantize.worker import ClassWorker
 from raycond.runtime.runner import Runner
 
 
@@ -62,7 +63,8 @@ def condense_classes(runner: Runner, spec: WorkerSpec, fingerprints: Sequence[st
             if job.quantize or job.generate:
                 jobs.append(job)
     with Progress("condense", len(classes), "classes", done=len(classes) - len(jobs)) as progress:
-        for result in runner.classes(spec, jobs) if jobs else ():
+        for text in _results(runner, spec, jobs):
+            result = Result.from_json(text)
             _require_visible(spec, result)
             outcome.add(result.label, result.facts, result.bad)
             outcome.retried.update(result.retried)
@@ -74,6 +76,19 @@ def condense_classes(runner: Runner, spec: WorkerSpec, fingerprints: Sequence[st
             if limit.share is None and limit.exceeded(len(outcome.bad), len(outcome.bad)):
                 break
     return outcome
+
+
+def _results(runner: Runner, spec: WorkerSpec, jobs: Sequence[ClassJob]) -> Iterator[str]:
+    if not jobs:
+        return iter(())
+    config = spec.config
+    return runner.pool(
+        partial(ClassWorker, spec),
+        [job.to_json() for job in jobs],
+        config.resources,
+        workers=config.actors,
+        batch=config.classes_at_once,
+    )
 
 
 def _missing(spec: WorkerSpec, label: int, images: str) -> tuple[ClassJob, Counter[str]]:

@@ -12,6 +12,7 @@ from raycond.core import files
 from raycond.models.codecs.autoencoder import AutoencoderConfig
 from raycond.models.generators.options import DIFFUSION, USED_BY, GeneratorOptions, changed
 from raycond.pipelines.options import field_names, layers, merge_layers, presets, settle, shown, spec_place, validated
+from raycond.runtime.resources import Resources
 
 METHODS: tuple[Any, ...] = ("random", "medoid", "d4m", "ddoq", "full")
 CODEC = "kl:stabilityai/sd-vae-ft-mse"
@@ -96,6 +97,11 @@ class QuantizeConfig:
         kind = self.generator.partition(":")[0]
         if unused := [name for name in changed(self.diffusion) if kind not in USED_BY.get(name, DIFFUSION)]:
             raise ValueError(f"--{unused[0].replace('_', '-')}: does nothing with --generator {kind}")
+
+    @property
+    def resources(self) -> Resources:
+        """What one class actor asks for."""
+        return Resources(self.cpus_per_actor, self.gpus_per_actor, "actor")
 
     @property
     def diffuses(self) -> bool:

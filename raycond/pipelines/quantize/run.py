@@ -24,16 +24,16 @@ from raycond.models.generators.base import Description
 from raycond.models.generators.registry import describe
 from raycond.models.students import build
 from raycond.pipelines.layout import Layout
+from raycond.pipelines.prepare import source_options, training_source
 from raycond.pipelines.quantize.condense import condense_classes
 from raycond.pipelines.quantize.config import QuantizeConfig
-from raycond.pipelines.quantize.evaluation import Evaluation
+from raycond.pipelines.quantize.evaluation import evaluate
 from raycond.pipelines.quantize.summary import CodecFacts, QuantizeRun, build_report
 from raycond.pipelines.quantize.units import WorkerSpec, images_fingerprint
 from raycond.pipelines.stages.autoencoder import codec_label, trained_codec
-from raycond.pipelines.stages.listing import class_fingerprints, source_digest
+from raycond.pipelines.stages.listing import class_fingerprints
 from raycond.report import write_report
-from raycond.runtime.local_runner import LocalRunner
-from raycond.runtime.runner import Runner
+from raycond.runtime.runner import Runner, open_runner
 from raycond.sets.manifest import read_manifest
 from raycond.sets.writer import ClassPart, SetWriter
 
@@ -46,40 +46,29 @@ IDENTITY = (
 
 
 def prepare(config: QuantizeConfig, index_dir: str | None = None) -> QuantizeRun:
-    """Open and check everything that can be checked before heavy work. Raises UserError, ClassMismatch.
+    """Open and check everything that can be checked before heavy work, the cheap things first.
 
-    index_dir: where sources that need an index find or make it; by default inside the run folder.
+    index_dir: where sources that need an index find or make it; by default inside the run folder. Raises UserError,
+    ClassMismatch.
     """
     layout = Layout(config.out, config.work)
+    options = source_options(config, index_dir or layout.index)
+    source = training_source(config, options["index_dir"])
+    val = _open_val(config, source, options) if config.evaluate else None
+    if files.exists(files.join(layout.condensed, "manifest.json")):
+        _require_same_set(layout, source)
     codec = _check_options(config)
-    options: dict[str, Any] = {
-        "index_dir": index_dir or layout.index,
-        "max_classes": config.classes,
-        "image_column": config.image_column,
-        "label_column": config.label_column,
-    }
-    with named("--data"):
-        source = open_source(config.data, split="train", limit=config.limit, **options)
-    if config.classes and len(source.classes) < config.classes:
-        raise UserError(f"--classes {config.classes}: {config.data} has only {len(source.classes)}")
     diffusion = None
     if config.diffuses:
         assert codec is not None  # a diffusion model is of one codec, which is there
         diffusion = describe(
             config.generator, options=config.diffusion, classes=source.classes, codec=codec, size=config.size
         )
-    val = None
-    if config.evaluate:
-        val = _open_val(config, source, options)
-    if files.exists(files.join(layout.condensed, "manifest.json")):
-        _require_same_set(layout, source)
     return QuantizeRun(layout, source, val, _codec_facts(config, config.codec, codec) if codec else None, diffusion)
 
 
 def _check_options(config: QuantizeConfig) -> Codec | None:
-    """What needs no data; the codec unless it is to be trained."""
-    with named("--max-bad"):
-        Limit.parse(config.max_bad)
+    """Check what needs no data; open the codec unless it is to be trained."""
     if config.evaluate:
         with named("--protocol"):
             if protocol.preset(config.protocol).loss != "cross-entropy":
@@ -87,8 +76,6 @@ def _check_options(config: QuantizeConfig) -> Codec | None:
         for student in config.students:
             with named("--students"):
                 build(student, classes=2, size=config.image_size, channels=3)
-    if config.runner == "ray" and config.out.startswith("memory://"):
-        raise UserError(f"--out {config.out}: is of one process; use --runner local, or a place that workers can reach")
     if config.codec != "train":
         return _open_codec(config, config.codec)
     assert config.autoencoder is not None  # the configuration checks it
@@ -105,7 +92,7 @@ def _open_codec(config: QuantizeConfig, where: str) -> Codec:
 
 
 def _codec_facts(config: QuantizeConfig, where: str, codec: Codec) -> CodecFacts:
-    return CodecFacts(where, codec_label(config, where), codec.digest, codec.channels)
+    return CodecFacts(where, codec_label(config.codec, where), codec.digest, codec.channels)
 
 
 def _open_val(config: QuantizeConfig, source: Source, options: dict[str, Any]) -> Source:
@@ -137,9 +124,14 @@ def quantize(config: QuantizeConfig) -> QuantizeRun:
     run = prepare(config)
     files.write_json(run.layout.config, config.to_dict())
     with run.timed("start"):
-        runner = make_runner(config)
+        runner = open_runner(config.runner, config.dashboard)
     try:
-        run.machine = runner.describe()
+        runner.require(config.resources, config.actors)
+        run.machine = runner.describe() | {
+            "actors": config.actors or "as many as fit",
+            "gpus_per_actor": config.gpus_per_actor,
+            "cpus_per_actor": config.cpus_per_actor,
+        }
         _stages(config, run, runner)
     finally:
         runner.close()
@@ -147,14 +139,6 @@ def quantize(config: QuantizeConfig) -> QuantizeRun:
         with run.timed("report"):
             write_report(run.layout.report, build_report(config, run))
     return run
-
-
-def make_runner(config: QuantizeConfig) -> Runner:
-    if config.runner == "local":
-        return LocalRunner(config)
-    from raycond.runtime.ray_runner import RayRunner
-
-    return RayRunner(config)
 
 
 def _stages(config: QuantizeConfig, run: QuantizeRun, runner: Runner) -> None:
@@ -174,12 +158,14 @@ def _stages(config: QuantizeConfig, run: QuantizeRun, runner: Runner) -> None:
     _quarantine(config, run, outcome.bad, run.images(config.ipc[0]))
     if outcome.errors:
         return
-    made_of = {(kind, ipc): _made_of(spec, run, kind, ipc) for kind in spec.kinds for ipc in config.ipc}
+    made_of = {ipc: _made_of(spec, run, spec.generator, ipc) for ipc in config.ipc}
     with run.timed("write"):
-        _write_set(config, run, codec, {ipc: made_of[spec.generator, ipc] for ipc in config.ipc})
+        _write_set(config, run, codec, made_of)
     if config.evaluate:
         with run.timed("evaluate"):
-            _evaluate(config, run, runner, fingerprints, made_of)
+            evaluate(config, run, runner)
+        quarantine.write(run.layout.quarantine, run.bad)
+        table.write(run.layout.results, run.rows)
 
 
 def _quarantine(config: QuantizeConfig, run: QuantizeRun, bad: Collection[BadRecord], good: int) -> None:
@@ -263,36 +249,6 @@ def _about_diffusion(found: Description, options: dict[str, Any]) -> dict[str, A
 def _public(uri: str) -> str:
     """The address without the folders of this machine: a set is made to be given away."""
     return os.path.basename(uri.rstrip("/")) if files.is_local(uri) and not uri.endswith(":") else uri
-
-
-def _evaluate(
-    config: QuantizeConfig,
-    run: QuantizeRun,
-    runner: Runner,
-    fingerprints: list[str],
-    made_of: dict[tuple[str, int], str],
-) -> None:
-    assert run.val is not None
-    assert run.codec is not None
-    evaluation = Evaluation(
-        config=config,
-        layout=run.layout,
-        source=run.source,
-        val=run.val,
-        channels=run.codec.channels,
-        recipe=protocol.recipe(config.protocol),
-        device=runner.device,
-        source_digest=source_digest(fingerprints),
-        val_digest=source_digest(class_fingerprints(run.val, "list val")),
-        made_of=made_of,
-        generator=run.generator,
-        medoids=run.medoids,
-    )
-    val = evaluation.decode()
-    _quarantine(config, run, {*val.bad, *run.val.bad}, val.images)
-    run.rows, failures = evaluation.run(runner)
-    run.failures += failures
-    table.write(run.layout.results, run.rows)
 
 
 def plan(config: QuantizeConfig) -> str:

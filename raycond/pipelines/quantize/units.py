@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from raycond.core import files, records
+from raycond.data.images import Decoding
 from raycond.data.quarantine import BadRecord
 from raycond.data.sources import Source
 from raycond.models.generators.base import Description
@@ -30,6 +31,12 @@ class WorkerSpec:
     channels: int
     layout: Layout
     diffusion: Description | None = None
+
+    @property
+    def decoding(self) -> Decoding:
+        """How the images that are encoded are decoded."""
+        c = self.config
+        return Decoding(c.size, c.resize, 3 if self.channels == 3 else 1, c.max_pixels)
 
     @property
     def generator(self) -> str:

@@ -15,12 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raycond.core import files, records
+from raycond.core import records
 from raycond.core.device import require_device
-from raycond.core.errors import BadImage, RaycondError, UserError
+from raycond.core.errors import RaycondError, UserError
+from raycond.core.seeds import seed_of
 from raycond.data.encoded import encode_image, pack
-from raycond.data.images import load_many
-from raycond.data.quarantine import BadRecord
 from raycond.data.refs import ImageRef
 from raycond.methods.quantize import codebook_file
 from raycond.methods.quantize.codebook import Codebook
@@ -33,6 +32,7 @@ from raycond.models.generators.checked import make_images
 from raycond.models.generators.medoid import medoid_images
 from raycond.models.generators.registry import open_generator
 from raycond.pipelines.quantize.units import ClassJob, Facts, Result, WorkerSpec, images_fingerprint
+from raycond.pipelines.stages.class_images import ClassImages
 
 
 @dataclass
@@ -60,8 +60,14 @@ class ClassWorker:
         torch.set_num_threads(self.config.cpus_per_actor)
         self.codec = open_codec(spec.codec, device=device, dtype=self.config.dtype)
 
-    def run(self, jobs: Sequence[ClassJob]) -> list[Result]:
-        """Work off jobs. A class that fails is reported in its result and does not stop the others."""
+    def run(self, jobs: Sequence[str]) -> list[str]:
+        """Process jobs, given and answered as JSON, one class each.
+
+        A class that fails is reported in its result and does not stop the others.
+        """
+        return [result.to_json() for result in self.process([ClassJob.from_json(text) for text in jobs])]
+
+    def process(self, jobs: Sequence[ClassJob]) -> list[Result]:
         work = [(job, Result(job.label)) for job in jobs]
         self._quantize([(job, result) for job, result in work if job.quantize])
         for job, result in work:
@@ -113,50 +119,25 @@ class ClassWorker:
         if stream is not None:  # a stream needs its images in random order, the same at every run
             order = np.random.default_rng(self._seed(job.label)).permutation(len(refs))
             refs = [refs[i] for i in order]
-        found = _Encoded()
-        digests: list[tuple[str, str]] = []
+        images = ClassImages(
+            refs,
+            class_id,
+            self.spec.decoding,
+            self.config.decode_threads or self.config.cpus_per_actor + 1,
+            prefetch=2 * self.config.batch,
+            bad=result.bad,
+        )
         parts: list[Tensor] = []
-        for batch in self._batches(refs, class_id, result.bad, digests):
-            images = torch.from_numpy(np.stack([image for _, image in batch])).permute(0, 3, 1, 2)
-            seeds = [self._seed(ref.id) for ref, _ in batch] if self.config.posterior == "sample" else None
-            latents = self.codec.encode(images, seeds)
+        for batch, batch_refs in images.batches(self.config.batch):
+            seeds = [self._seed(ref.id) for ref in batch_refs] if self.config.posterior == "sample" else None
+            latents = self.codec.encode(batch, seeds)
             require_finite(class_id, latents)
-            found.kept += [ref for ref, _ in batch]
             if stream is None:
                 parts.append(latents)
             else:
                 stream.add(latents)
-        require_enough(class_id, len(found.kept), tuple(job.quantize))
-        if parts:
-            found.latents = torch.cat(parts)
-        found.content = files.digest(sorted(digests))
-        return found
-
-    def _batches(
-        self, refs: list[ImageRef], class_id: str, bad: list[BadRecord], digests: list[tuple[str, str]]
-    ) -> Iterator[list[tuple[ImageRef, np.ndarray]]]:
-        """Batches of good images; threads decode ahead while the caller encodes."""
-        batch: list[tuple[ImageRef, np.ndarray]] = []
-        threads = self.config.decode_threads or self.config.cpus_per_actor + 1
-        for ref, image, sha in load_many(
-            refs,
-            size=self.config.size,
-            resize=self.config.resize,
-            channels=self.spec.channels,  # type: ignore[arg-type]
-            max_pixels=self.config.max_pixels,
-            threads=threads,
-            prefetch=2 * self.config.batch,
-        ):
-            if isinstance(image, BadImage):
-                bad.append(BadRecord.of(ref, class_id, image.reason))
-                continue
-            digests.append((ref.id, sha))
-            batch.append((ref, image))
-            if len(batch) == self.config.batch:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
+        require_enough(class_id, len(images.kept), tuple(job.quantize))
+        return _Encoded(images.kept, torch.cat(parts) if parts else None, images.content)
 
     def _save(self, job: ClassJob, result: Result, encoded: _Encoded, books: Sequence[Codebook]) -> None:
         for (ipc, expected), book in zip(job.quantize.items(), books, strict=True):
@@ -179,7 +160,7 @@ class ClassWorker:
     def _seed(self, unit: int | str) -> int:
         """A stream of its own for every class (by id, not position) and image."""
         name = self.spec.source.classes.ids[unit] if isinstance(unit, int) else f"image {unit}"
-        return int(files.digest([self.config.seed, name])[:15], 16)
+        return seed_of(self.config.seed, name)
 
     # ---- generate
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,14 +12,32 @@ import torch
 from raycond.core import files, records
 from raycond.core.errors import BadImage, UserError
 from raycond.core.progress import Progress
-from raycond.data.images import load_many
+from raycond.data.images import Channels, Resize, load_many
 from raycond.data.sources import Source
-from raycond.models.codecs.autoencoder import save_autoencoder, train_autoencoder
+from raycond.models.codecs.autoencoder import AutoencoderConfig, save_autoencoder, train_autoencoder
 from raycond.pipelines.layout import Layout
-from raycond.pipelines.quantize.config import QuantizeConfig
 
 
-def trained_codec(config: QuantizeConfig, source: Source, classes: Sequence[str], layout: Layout, device: str) -> str:
+class CodecConfig(Protocol):
+    """The options that the training of a codec depends on."""
+
+    @property
+    def autoencoder(self) -> AutoencoderConfig | None: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def resize(self) -> Resize: ...
+
+    @property
+    def max_pixels(self) -> int: ...
+
+
+def trained_codec(config: CodecConfig, source: Source, classes: Sequence[str], layout: Layout, device: str) -> str:
     """`kl:FOLDER` of the autoencoder that this configuration and these images give, trained if it is not there.
 
     classes: the fingerprint of each class. Raises UserError if not one image can be read.
@@ -57,7 +76,7 @@ def threads() -> int:
     return min(4, os.cpu_count() or 1)
 
 
-def _images(config: QuantizeConfig, source: Source, channels: int, most: int) -> torch.Tensor:
+def _images(config: CodecConfig, source: Source, channels: Channels, most: int) -> torch.Tensor:
     """Up to `most` good images (N, C, H, W) uint8, the same number from every class."""
     share = max(1, most // len(source.classes))
     refs = [ref for label in range(len(source.classes)) for ref in source.refs(label)[:share]]
@@ -67,7 +86,7 @@ def _images(config: QuantizeConfig, source: Source, channels: int, most: int) ->
             refs,
             size=config.size,
             resize=config.resize,
-            channels=channels,  # type: ignore[arg-type]
+            channels=channels,
             max_pixels=config.max_pixels,
             threads=threads() + 1,
             prefetch=256,
@@ -79,9 +98,9 @@ def _images(config: QuantizeConfig, source: Source, channels: int, most: int) ->
     return torch.from_numpy(np.ascontiguousarray(np.stack(found).transpose(0, 3, 1, 2)))
 
 
-def codec_label(config: QuantizeConfig, spec: str) -> str:
-    """What the manifest calls the codec: no paths of one machine."""
-    if config.codec == "train":
+def codec_label(asked: str, spec: str) -> str:
+    """What the manifest calls the codec, without the paths of one machine. asked: what --codec says."""
+    if asked == "train":
         return "train"
     kind, _, where = spec.partition(":")
     local = where and files.is_local(where) and files.exists(where)

@@ -7,56 +7,74 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from raycond.core import files, records
-from raycond.core.device import require_device
-from raycond.core.errors import BadImage, RaycondError
+from raycond.core.device import require_device, torch_threads
+from raycond.core.errors import RaycondError
+from raycond.core.seeds import seed_of
 from raycond.data.class_arrays import to_bytes
-from raycond.data.images import load_many
-from raycond.data.quarantine import BadRecord
+from raycond.data.images import Decoding
 from raycond.data.sources import Source
 from raycond.methods.quantize.registry import require_finite
 from raycond.models.codecs.base import Codec
 from raycond.models.codecs.registry import open_codec
-from raycond.pipelines.layout import GeneratorLayout
-from raycond.pipelines.train_generator.config import GeneratorTrainingConfig
+from raycond.pipelines.stages.class_images import ClassImages
+from raycond.runtime.resources import Resources
 
 
 @dataclass(frozen=True)
 class EncodeSpec:
     """All that encoding a class on any node needs; small and picklable."""
 
-    config: GeneratorTrainingConfig
     source: Source
+    folder: str
+    """Where the files of the classes lie."""
+
     codec: str
+    """What `open_codec` takes."""
+
     codec_digest: str
-    channels: int
-    layout: GeneratorLayout
+    decoding: Decoding
+    dtype: str
+    """Of the codec."""
+
+    batch: int
+    """Images encoded at once."""
+
+    posterior: str
+    seed: int
+    flip: bool
+    """Whether mirrored images are encoded too."""
+
+    threads: int
+    """Threads that decode."""
+
+    resources: Resources
 
     stage = "encode"
 
     def place(self, label: int) -> str:
-        return self.layout.latents(label)
+        return files.join(self.folder, f"{label:05d}.npy")
 
     def expected(self, label: int, images: str) -> str:
-        c = self.config
+        options = self.decoding
         return records.fingerprint(
             stage="latents",
             images=images,
             class_id=self.source.classes.ids[label],
             codec=self.codec_digest,
-            channels=self.channels,
-            size=c.size,
-            resize=c.resize,
-            flip=c.flip,
-            posterior=c.posterior,
-            seed=c.seed if c.posterior == "sample" else None,
-            dtype=c.dtype,
-            batch=c.batch_encode,
-            max_pixels=c.max_pixels,
+            channels=options.channels,
+            size=options.size,
+            resize=options.resize,
+            flip=self.flip,
+            posterior=self.posterior,
+            seed=self.seed if self.posterior == "sample" else None,
+            dtype=self.dtype,
+            batch=self.batch,
+            max_pixels=options.max_pixels,
+            **({"threads": self.resources.cpus} if self.resources.cpus > 1 else {}),
         )
 
     @property
@@ -65,35 +83,34 @@ class EncodeSpec:
 
 
 def encode_class(item: tuple[EncodeSpec, int, str, str]) -> dict[str, Any]:
-    """Encode one class (spec, label, fingerprint of its references, device) and record it; its facts.
+    """Encode one class (spec, label, fingerprint of its references, device), write its file, return its facts.
 
     Raises RaycondError if not one of its images can be read.
     """
-    spec, label, images, device = item
+    spec, label, fingerprint, device = item
     require_device(device)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # a task has one processor, and sums must not depend on how many a machine has
-    try:
-        codec = _codec(spec.codec, device, spec.config.dtype)
-        bad: list[BadRecord] = []
-        digests: list[tuple[str, str]] = []
-        parts = [part for batch in _batches(spec, label, bad, digests) for part in _encode(spec, codec, *batch)]
-    finally:
-        torch.set_num_threads(before)
     class_id = spec.source.classes.ids[label]
+    images = ClassImages(spec.source.refs(label), class_id, spec.decoding, spec.threads, prefetch=2 * spec.batch)
+    with torch_threads(spec.resources.cpus):
+        codec = _codec(spec.codec, device, spec.dtype)
+        parts = [
+            part
+            for batch, refs in images.batches(spec.batch)
+            for part in _encode(spec, codec, batch, [ref.id for ref in refs])
+        ]
     if not parts:
-        raise RaycondError(f"class {class_id}: not one of its {len(bad)} images can be read")
-    latents = torch.cat([*parts[0::2], *parts[1::2]] if spec.config.flip else parts)
+        raise RaycondError(f"class {class_id}: not one of its {len(images.bad)} images can be read")
+    latents = torch.cat([*parts[0::2], *parts[1::2]] if spec.flip else parts)
     require_finite(class_id, latents.half())
     return records.finish(
         spec.place(label),
-        spec.expected(label, images),
+        spec.expected(label, fingerprint),
         to_bytes(latents),
         rows=len(latents),
         shape=list(latents.shape[1:]),
-        images=len(digests),
-        content=files.digest(sorted(digests)),
-        bad=[list(b) for b in bad],
+        images=len(images.kept),
+        content=images.content,
+        bad=[list(record) for record in images.bad],
     )
 
 
@@ -104,40 +121,7 @@ def _codec(where: str, device: str, dtype: str) -> Codec:
 
 def _encode(spec: EncodeSpec, codec: Codec, images: Tensor, ids: Sequence[str]) -> Iterator[Tensor]:
     """Latents of a batch, and of its mirror images where those are wanted."""
-    seeds = None
-    if spec.config.posterior == "sample":
-        seeds = [int(files.digest([spec.config.seed, f"image {i}"])[:15], 16) for i in ids]
+    seeds = [seed_of(spec.seed, f"image {i}") for i in ids] if spec.posterior == "sample" else None
     yield codec.encode(images, seeds).cpu()
-    if spec.config.flip:
+    if spec.flip:
         yield codec.encode(images.flip(3), seeds).cpu()
-
-
-def _batches(
-    spec: EncodeSpec, label: int, bad: list[BadRecord], digests: list[tuple[str, str]]
-) -> Iterator[tuple[Tensor, list[str]]]:
-    """Batches of good images (n, C, H, W) uint8 with their ids; threads decode ahead."""
-    c, kept = spec.config, list[tuple[str, np.ndarray]]()
-
-    def stacked() -> tuple[Tensor, list[str]]:
-        pixels = torch.from_numpy(np.stack([image for _, image in kept])).permute(0, 3, 1, 2)
-        return pixels, [i for i, _ in kept]
-
-    for ref, image, sha in load_many(
-        spec.source.refs(label),
-        size=c.size,
-        resize=c.resize,
-        channels=spec.channels,  # type: ignore[arg-type]
-        max_pixels=c.max_pixels,
-        threads=c.decode_threads or c.cpus_per_worker + 1,
-        prefetch=2 * c.batch_encode,
-    ):
-        if isinstance(image, BadImage):
-            bad.append(BadRecord.of(ref, spec.source.classes.ids[label], image.reason))
-            continue
-        digests.append((ref.id, sha))
-        kept.append((ref.id, image))
-        if len(kept) == c.batch_encode:
-            yield stacked()
-            kept.clear()
-    if kept:
-        yield stacked()

@@ -2,45 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from raycond.core import files, records
-from raycond.core.errors import BadImage, RaycondError
+from raycond.core.errors import RaycondError
 from raycond.data.class_arrays import npy
-from raycond.data.images import load_many
-from raycond.data.quarantine import BadRecord
+from raycond.data.images import Decoding
 from raycond.data.sources import Source
-from raycond.pipelines.fit_projector.config import ProjectorConfig
-from raycond.pipelines.layout import ProjectorLayout
+from raycond.pipelines.stages.class_images import ClassImages
+from raycond.runtime.resources import Resources
 
 
 @dataclass(frozen=True)
 class PixelSpec:
     """All that decoding a class on any node needs; small and picklable."""
 
-    config: ProjectorConfig
     source: Source
-    layout: ProjectorLayout
+    folder: str
+    """Where the files of the classes lie."""
+
+    decoding: Decoding
+    threads: int
+    """Threads that decode."""
+
+    resources: Resources
+    """Of one class; decoding needs no GPU."""
 
     stage = "decode"
 
     def place(self, label: int) -> str:
-        return self.layout.pixels_of(label)
+        return files.join(self.folder, f"{label:05d}.npy")
 
     def expected(self, label: int, images: str) -> str:
-        c = self.config
+        options = self.decoding
         return records.fingerprint(
             stage="pixels of a class",
             images=images,
             class_id=self.source.classes.ids[label],
-            channels=c.channels,
-            size=c.size,
-            resize=c.resize,
-            max_pixels=c.max_pixels,
+            channels=options.channels,
+            size=options.size,
+            resize=options.resize,
+            max_pixels=options.max_pixels,
         )
 
     @property
@@ -49,18 +55,17 @@ class PixelSpec:
 
 
 def decode_class(item: tuple[PixelSpec, int, str, str]) -> dict[str, Any]:
-    """Decode one class (spec, label, fingerprint of its references, device) and record it; its facts.
+    """Decode one class (spec, label, fingerprint of its references, device), write its file, return its facts.
 
     Raises RaycondError if not one of its images can be read.
     """
     spec, label, fingerprint, _ = item
-    bad: list[BadRecord] = []
-    digests: list[tuple[str, str]] = []
-    images = list(_images(spec, label, bad, digests))
-    if not images:
-        class_id = spec.source.classes.ids[label]
-        raise RaycondError(f"class {class_id}: not one of its {len(bad)} images can be read")
-    pixels = np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2))
+    class_id = spec.source.classes.ids[label]
+    images = ClassImages(spec.source.refs(label), class_id, spec.decoding, spec.threads)
+    decoded = list(images)
+    if not decoded:
+        raise RaycondError(f"class {class_id}: not one of its {len(images.bad)} images can be read")
+    pixels = np.ascontiguousarray(np.stack(decoded).transpose(0, 3, 1, 2))
     return records.finish(
         spec.place(label),
         spec.expected(label, fingerprint),
@@ -68,24 +73,6 @@ def decode_class(item: tuple[PixelSpec, int, str, str]) -> dict[str, Any]:
         rows=len(pixels),
         shape=list(pixels.shape[1:]),
         images=len(pixels),
-        content=files.digest(sorted(digests)),
-        bad=[list(b) for b in bad],
+        content=images.content,
+        bad=[list(record) for record in images.bad],
     )
-
-
-def _images(spec: PixelSpec, label: int, bad: list[BadRecord], digests: list[tuple[str, str]]) -> Iterator[np.ndarray]:
-    c = spec.config
-    for ref, image, sha in load_many(
-        spec.source.refs(label),
-        size=c.size,
-        resize=c.resize,
-        channels=c.channels,
-        max_pixels=c.max_pixels,
-        threads=c.decode_threads or c.cpus_per_worker + 1,
-        prefetch=64,
-    ):
-        if isinstance(image, BadImage):
-            bad.append(BadRecord.of(ref, spec.source.classes.ids[label], image.reason))
-        else:
-            digests.append((ref.id, sha))
-            yield image

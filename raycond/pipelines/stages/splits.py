@@ -64,8 +64,8 @@ def _read(name: str, source: Source, options: Decoding, remedy: str) -> tuple[np
         for ref, image, _ in load_many(
             refs,
             size=side,
-            resize=options.resize,  # type: ignore[arg-type]
-            channels=options.channels,  # type: ignore[arg-type]
+            resize=options.resize,
+            channels=options.channels,
             max_pixels=options.max_pixels,
             threads=4,
             prefetch=256,

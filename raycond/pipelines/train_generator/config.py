@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from raycond.models.codecs.autoencoder import AutoencoderConfig
 from raycond.models.generators.options import DitConfig
 from raycond.pipelines.options import field_names, layers, merge_layers, presets, settle, spec_place, validated
-from raycond.pipelines.quantize.config import QuantizeConfig
+from raycond.runtime.resources import Resources
 
 
 @dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
@@ -65,20 +65,10 @@ class GeneratorTrainingConfig:
         if self.gpus_per_worker not in (-1, 0, 1):
             raise ValueError(f"--gpus-per-worker {self.gpus_per_worker:g}: expected 0 or 1")
 
-    def encoding(self) -> QuantizeConfig:
-        """The same source, codec and resources as a quantization sees them, so that both do these parts alike."""
-        shared = (
-            *("name", "data", "out", "codec", "posterior", "dtype", "size", "resize", "limit", "classes", "seed"),
-            *("image_column", "label_column", "max_bad", "max_pixels", "decode_threads", "runner", "dashboard"),
-            "autoencoder",
-        )
-        return QuantizeConfig(
-            **{name: getattr(self, name) for name in shared},
-            batch=self.batch_encode,
-            gpus_per_actor=self.gpus_per_worker,
-            cpus_per_actor=self.cpus_per_worker,
-            evaluate=False,
-        )
+    @property
+    def resources(self) -> Resources:
+        """What one worker of a training asks for."""
+        return Resources(self.cpus_per_worker, self.gpus_per_worker, "worker")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-able values."""

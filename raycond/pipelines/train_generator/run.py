@@ -8,27 +8,28 @@ from typing import Any
 
 from raycond import __version__
 from raycond.core import files, records
-from raycond.core.errors import RaycondError, UserError, named
+from raycond.core.errors import RaycondError, UserError
 from raycond.core.progress import Timed
 from raycond.data import quarantine
 from raycond.data.class_names import read_class_list
 from raycond.data.classes import require_same
-from raycond.data.quarantine import Limit
-from raycond.data.sources import Source, open_source
+from raycond.data.images import Decoding
+from raycond.data.sources import Source
 from raycond.models.codecs.base import Codec
 from raycond.models.codecs.registry import open_codec
 from raycond.models.generators.dit_folder import ABOUT, INDEX, save_generator
 from raycond.models.generators.dit_network import build_dit
 from raycond.models.generators.dit_training import finished
 from raycond.pipelines.layout import GeneratorLayout
+from raycond.pipelines.on_demand import on_demand
+from raycond.pipelines.prepare import training_source
 from raycond.pipelines.stages.autoencoder import codec_label, trained_codec
+from raycond.pipelines.stages.class_files import ClassFiles, make_class_files
 from raycond.pipelines.stages.latents import EncodeSpec
 from raycond.pipelines.stages.listing import class_fingerprints
 from raycond.pipelines.train_generator.config import GeneratorTrainingConfig
 from raycond.pipelines.train_generator.job import DitJob
-from raycond.runtime.class_files import ClassFiles, make_class_files
-from raycond.runtime.open import on_demand
-from raycond.runtime.runner import TrainingRunner
+from raycond.runtime.runner import Runner
 
 FORMAT = 1  # of raycond.json
 
@@ -57,24 +58,9 @@ def prepare(
     ClassMismatch.
     """
     layout = GeneratorLayout(config.out)
-    with named("--max-bad"):
-        Limit.parse(config.max_bad)
-    if config.runner == "ray" and config.out.startswith("memory://"):
-        raise UserError(f"--out {config.out}: is of one process; use --runner local, or a place that workers can reach")
+    source = training_source(config, index_dir or layout.index)
     codec = None if config.codec == "train" else _codec(config.codec)
     latent = codec.latent_shape(config.size) if codec else _trained_shape(config)
-    with named("--data"):
-        source = open_source(
-            config.data,
-            split="train",
-            index_dir=index_dir or layout.index,
-            limit=config.limit,
-            max_classes=config.classes,
-            image_column=config.image_column,
-            label_column=config.label_column,
-        )
-    if config.classes and len(source.classes) < config.classes:
-        raise UserError(f"--classes {config.classes}: {config.data} has only {len(source.classes)}")
     build_dit(config.dit, latent=latent, classes=len(source.classes), seed=0)
     _require_own(config, source)
     return layout, source, codec
@@ -123,11 +109,24 @@ def train_generator(config: GeneratorTrainingConfig) -> GeneratorRun:
     fingerprints = class_fingerprints(source)
     if codec is None:
         with run.timed("codec"):
-            where = trained_codec(config.encoding(), source, fingerprints, layout, "cpu")
+            where = trained_codec(config, source, fingerprints, layout, "cpu")
         codec = _codec(where)
     else:
         where = config.codec
-    spec = EncodeSpec(config, source, where, codec.digest, codec.channels, layout)
+    spec = EncodeSpec(
+        source,
+        layout.latents,
+        where,
+        codec.digest,
+        Decoding(config.size, config.resize, 3 if codec.channels == 3 else 1, config.max_pixels),
+        dtype=config.dtype,
+        batch=config.batch_encode,
+        posterior=config.posterior,
+        seed=config.seed,
+        flip=config.flip,
+        threads=config.decode_threads or config.cpus_per_worker + 1,
+        resources=config.resources,
+    )
     with on_demand(config, run) as runner:
         with run.timed("encode"):
             encoded = make_class_files(runner, spec, fingerprints)
@@ -146,7 +145,7 @@ def _quarantine(config: GeneratorTrainingConfig, run: GeneratorRun, encoded: Cla
 def _train(
     config: GeneratorTrainingConfig,
     run: GeneratorRun,
-    runner: Callable[[], TrainingRunner],
+    runner: Callable[[], Runner],
     codec: Codec,
     encoded: ClassFiles,
 ) -> None:
@@ -171,7 +170,7 @@ def _train(
         config.checkpoint_every,
     )
     with run.timed("train"):
-        runner().train(job)
+        runner().train(job, config.resources, workers=config.workers)
         weights, curve = finished(job.state())
         if curve[-1][0] != config.dit.steps:
             raise RaycondError(f"the training ended after {curve[-1][0]} of {config.dit.steps} steps; run it again")
@@ -191,10 +190,10 @@ def _train(
         records.finish(run.layout.record, expected, None, loss=run.loss, files=listed)
 
 
-def _machine(config: GeneratorTrainingConfig, runner: TrainingRunner) -> dict[str, Any]:
+def _machine(config: GeneratorTrainingConfig, runner: Runner) -> dict[str, Any]:
     """What the last bits of the weights depend on, beside the configuration."""
     workers = config.workers if config.runner == "ray" else 1
-    return {"workers": workers, "device": runner.device, "threads": config.cpus_per_worker}
+    return {"workers": workers, "device": runner.device(config.resources), "threads": config.cpus_per_worker}
 
 
 def _about(config: GeneratorTrainingConfig, run: GeneratorRun, codec: Codec, encoded: ClassFiles) -> dict[str, Any]:
@@ -213,7 +212,7 @@ def _about(config: GeneratorTrainingConfig, run: GeneratorRun, codec: Codec, enc
             "quarantined": run.bad,
         },
         "codec": {
-            "name": codec_label(config.encoding(), config.codec),
+            "name": codec_label(config.codec, config.codec),
             "sha256": codec.digest,
             "channels": codec.channels,
             "factor": codec.factor,

@@ -14,7 +14,7 @@ import torch
 
 from raycond.cli.main import main
 from raycond.evaluate.cell import Cell
-from raycond.pipelines.evaluate import units as cells_module
+from raycond.pipelines.evaluate import trial as cells_module
 from raycond.sets.reader import open_set
 from tests.conftest import ROOT
 from tests.pipelines.evaluate.make import methods, table

@@ -11,8 +11,8 @@ import pytest
 from raycond.evaluate.table import Check, Row
 from raycond.pipelines.evaluate import live
 from raycond.pipelines.evaluate.live import LiveTable
-from raycond.pipelines.evaluate.units import Trial
-from tests.pipelines.evaluate.units import Broken, cell
+from raycond.pipelines.evaluate.trial import Trial
+from tests.pipelines.evaluate.trial import Broken, cell
 
 
 class Terminal(io.StringIO):

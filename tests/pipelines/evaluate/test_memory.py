@@ -18,7 +18,7 @@ from raycond.models import students
 from raycond.pipelines.evaluate import memory
 from raycond.pipelines.evaluate.memory import Need, measure
 from raycond.runtime.ray_tune import HEADROOM
-from tests.pipelines.evaluate.units import PROTOCOL, Broken, cell
+from tests.pipelines.evaluate.trial import PROTOCOL, Broken, cell
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from raycond.core.errors import UserError
 from raycond.evaluate.cell import Cell
 from raycond.evaluate.results import Row
-from raycond.pipelines.evaluate import units as cells_module
+from raycond.pipelines.evaluate import trial as cells_module
 from raycond.pipelines.evaluate.run import evaluate_grid
 from raycond.pipelines.quantize.run import quantize
 from raycond.pipelines.stages import splits

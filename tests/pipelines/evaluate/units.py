@@ -16,7 +16,7 @@ from raycond.evaluate.cell import Cell
 from raycond.evaluate.protocol import preset
 from raycond.evaluate.table import Check, Row
 from raycond.evaluate.training_sets import RandomImages, TrainingImages
-from raycond.pipelines.evaluate.units import Trial
+from raycond.pipelines.evaluate.trial import Trial
 from raycond.pipelines.stages.splits import decode_split
 from tests.pipelines.quantize.make import CLASSES
 

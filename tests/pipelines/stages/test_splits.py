@@ -15,7 +15,7 @@ from raycond.data.sources import Source, open_source
 from raycond.pipelines.stages import splits
 from raycond.pipelines.stages.splits import decode_split
 from tests.data.make import png
-from tests.pipelines.evaluate.units import IMAGES
+from tests.pipelines.evaluate.trial import IMAGES
 from tests.pipelines.quantize.make import data, stamps
 
 

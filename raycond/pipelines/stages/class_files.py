@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -13,35 +13,38 @@ from raycond.core.progress import Progress
 from raycond.data.class_arrays import ArrayFiles
 from raycond.data.quarantine import BadRecord
 from raycond.data.sources import Source
-
-
-class Tasks(Protocol):
-    """The part of a runner that this stage needs."""
-
-    device: str
-
-    def tasks(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]: ...
+from raycond.runtime.resources import Resources
+from raycond.runtime.runner import Runner
 
 
 class ClassSpec(Protocol):
-    """A stage that makes one file of each class: all that doing it on any node needs; small and picklable.
-
-    expected: fingerprint of the file of a class, of whose references `images` is the fingerprint. work: takes (spec,
-    label, images, device), gives the facts of the file.
-    """
+    """A stage that makes one file of each class: all that doing it on any node needs; small and picklable."""
 
     @property
     def source(self) -> Source: ...
 
     @property
-    def stage(self) -> str: ...
-
-    def place(self, label: int) -> str: ...
-
-    def expected(self, label: int, images: str) -> str: ...
+    def stage(self) -> str:
+        """The name of the stage in progress lines."""
+        ...
 
     @property
-    def work(self) -> Callable[[Any], dict[str, Any]]: ...
+    def resources(self) -> Resources:
+        """What making the file of one class asks for."""
+        ...
+
+    def place(self, label: int) -> str:
+        """Where the file of a class lies."""
+        ...
+
+    def expected(self, label: int, images: str) -> str:
+        """The fingerprint of the file of a class; `images` is the fingerprint of its image references."""
+        ...
+
+    @property
+    def work(self) -> Callable[[Any], dict[str, Any]]:
+        """A function that takes (spec, label, images, device), makes the file and returns its facts."""
+        ...
 
 
 @dataclass
@@ -72,7 +75,7 @@ def finished(spec: ClassSpec, fingerprints: Sequence[str]) -> list[dict[str, Any
         return list(pool.map(one, range(len(fingerprints))))
 
 
-def make_class_files(make_runner: Callable[[], Tasks], spec: ClassSpec, fingerprints: Sequence[str]) -> ClassFiles:
+def make_class_files(make_runner: Callable[[], Runner], spec: ClassSpec, fingerprints: Sequence[str]) -> ClassFiles:
     """The file of every class, computed where no valid record says it exists; the runner is made only if one is.
 
     Raises RaycondError, with every class that failed, when the others are done.
@@ -82,9 +85,10 @@ def make_class_files(make_runner: Callable[[], Tasks], spec: ClassSpec, fingerpr
     failures = []
     if missing:
         runner = make_runner()
-        items = [(spec, label, fingerprints[label], runner.device) for label in missing]
+        device = runner.device(spec.resources)
+        items = [(spec, label, fingerprints[label], device) for label in missing]
         with Progress(spec.stage, len(facts), "classes", done=len(facts) - len(missing)) as progress:
-            for position, result in runner.tasks(spec.work, items):
+            for position, result in runner.tasks(spec.work, items, spec.resources):
                 label = missing[position]
                 if isinstance(result, Exception):
                     failures.append(_failure(spec, label, result))

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from raycond.runtime.local_trials import LocalGrid
 
 from raycond.core import records
 from raycond.core.errors import RaycondError, UserError
 from raycond.data.images import Decoding
 from raycond.pipelines.evaluate.config import load_grid_config
-from raycond.pipelines.evaluate.units import Trial, carry_out, run_units
+from raycond.pipelines.evaluate.trial import Trial, carry_out, run_units
 from raycond.runtime.local_runner import LocalRunner
-from raycond.runtime.local_trials import LocalGrid
 from raycond.runtime.trials import reason
-from tests.pipelines.evaluate.units import PROTOCOL, Broken, Told, cell, decoded, unit
+from tests.pipelines.evaluate.trial import PROTOCOL, Broken, Told, cell, decoded, unit
 from tests.pipelines.quantize.make import config, data
 
 

@@ -1,0 +1,117 @@
+"""A training as a trial: it leaves a completion record, and a rerun trains only what has none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from raycond.core import records
+from raycond.evaluate.cell import Cell, run_cell
+from raycond.evaluate.table import Check, Row
+from raycond.runtime.trials import Request
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A cell, where its record lies, and the fingerprint of everything that its accuracy depends on."""
+
+    cell: Cell
+    place: str
+    """Where the completion record lies."""
+
+    fingerprint: str
+    images: int = 1
+    """Images that it trains on."""
+
+    tests: int = 0
+    """Images that it is tested on."""
+
+    held: int = 0
+    """Images of the decoded split that the training images are taken from, where they are."""
+
+    request: Request = field(default_factory=Request)
+
+    @property
+    def name(self) -> str:
+        return self.cell.name
+
+    @property
+    def slug(self) -> str:
+        return self.cell.slug
+
+    @property
+    def cost(self) -> float:
+        """Images that pass through the student."""
+        protocol = self.cell.protocol
+        return protocol.total_steps(self.images) * min(protocol.batch, self.images) * protocol.tasks
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        cell = self.cell
+        return {
+            "method": cell.method,
+            "ipc": cell.ipc or 0,
+            "student": cell.student,
+            "seed": cell.seed,
+            "variant": cell.variant,
+        }
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of the images trained and tested on, as they lie on the device; a CPU keeps whole splits."""
+        options = self.cell.options
+        on_cpu = 2 * (max(self.images, self.held) + self.tests)
+        count = on_cpu if self.cell.device == "cpu" else self.images + self.tests
+        return count * options.channels * options.size**2
+
+    @classmethod
+    def of(
+        cls,
+        cell: Cell,
+        place: str,
+        data: str,
+        test: str,
+        labels: str = "",
+        images: int = 1,
+        tests: int = 0,
+        held: int = 0,
+    ) -> Trial:
+        """data, test, labels: digests of the images trained and tested on, and of the labeler."""
+        fingerprint = records.fingerprint(
+            stage="evaluate",
+            method=cell.method,
+            ipc=cell.ipc,
+            student=cell.student,
+            seed=cell.seed,
+            protocol=cell.protocol.to_dict(),
+            options=asdict(cell.options),
+            weights=cell.weights,
+            labeler=labels,
+            variant=cell.variant,
+            data=data,
+            test=test,
+            device=cell.device,
+        )
+        return cls(cell, place, fingerprint, images, tests, held)
+
+    def finished(self) -> dict[str, Any] | None:
+        """The row of an earlier run as plain values, if it stands for the same."""
+        facts = records.find(self.place, self.fingerprint)
+        return None if facts is None else dict(facts["row"])
+
+    @property
+    def row(self) -> Row | None:
+        """The row of an earlier run."""
+        values = self.finished()
+        return None if values is None else Row.from_dict(values)
+
+    def run(self, report: Callable[[dict[str, float]], None]) -> dict[str, Any]:
+        """Train, and write the record here, so that nothing is lost with the driver. Returns the row."""
+
+        def check(values: Check) -> None:
+            report(asdict(values))
+
+        row = asdict(run_cell(self.cell, check))
+        records.finish(self.place, self.fingerprint, None, row=row)
+        return row
