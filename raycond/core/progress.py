@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
 import time
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TextIO
 
+log = logging.getLogger(__name__)
 QUIET_SECONDS = 5.0  # between lines where they cannot be rewritten
 
 
@@ -37,6 +39,7 @@ class Progress:
         return self
 
     def __exit__(self, *error: object) -> None:
+        log.info("%s", self.line)
         self._print(force=self._live or self._shown != self.done)
         if self._live and not self.quiet:
             self.stream.write("\n")

@@ -17,6 +17,7 @@ import ray
 from ray._private import services
 
 from raycond.core.errors import RaycondError, UserError
+from raycond.core.log import carry
 
 CONNECT_SECONDS = 10  # to wait for an answer before the cluster is taken for gone
 
@@ -33,13 +34,17 @@ def connect(dashboard: bool) -> bool:
     address = _address()
     if address == "local":
         options |= {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
+    carry("ray")
     with _sigterm_as_interrupt():
         try:
             url = ray.init(address=address, **options).dashboard_url
         except (ConnectionError, ValueError) as error:
             raise UserError(f"Ray at {address}: {error}") from error
+    carry("ray")  # again: Ray sets its handlers anew when it starts
     if url:
-        print(f"dashboard  http://{url}", file=sys.stderr)
+        token = os.environ.get("RAY_AUTH_MODE", "token") == "token"
+        how = "  (asks for a token: `ray get-auth-token` prints it)" if token else ""
+        print(f"dashboard  http://{url}{how}", file=sys.stderr)
     return True
 
 

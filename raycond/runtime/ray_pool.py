@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import platform
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -10,6 +14,7 @@ import ray
 import ray.data
 
 from raycond.core.errors import RaycondError, UserError
+from raycond.core.log import carry
 from raycond.runtime.resources import Resources
 from raycond.runtime.runner import PoolWorker
 
@@ -60,7 +65,40 @@ def run_pool(
         num_gpus=resources.gpus or None,
         fn_constructor_kwargs={"make_worker": make_worker, "device": device},
     )
-    for row in dataset.iter_rows():
-        if row["problem"]:
-            raise UserError(row["problem"])
-        yield row["result"]
+    carry("ray", "ray.data")
+    with _without_line(b"issues/53727"):
+        for row in dataset.iter_rows():
+            if row["problem"]:
+                raise UserError(row["problem"])
+            yield row["result"]
+
+
+@contextlib.contextmanager
+def _without_line(known: bytes) -> Iterator[None]:
+    """Keep lines that contain `known` off stderr, and pass on all else as it comes.
+
+    At every start of an actor pool Ray's C++ core prints an error about the pool's constructor arguments, though
+    nothing is wrong (ray issue 53727). It writes to the descriptor itself, past Python's logging.
+    """
+    sys.stderr.flush()
+    shown = os.dup(2)
+    reader, writer = os.pipe()
+    os.dup2(writer, 2)
+    os.close(writer)
+
+    def forward() -> None:
+        while chunk := os.read(reader, 1 << 16):
+            if known in chunk:
+                chunk = b"".join(line for line in chunk.splitlines(keepends=True) if known not in line)
+            os.write(shown, chunk)
+
+    thread = threading.Thread(target=forward, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(shown, 2)  # closes the last writer, which ends the thread
+        thread.join(timeout=5)
+        os.close(reader)
+        os.close(shown)

@@ -32,7 +32,6 @@ def train(job: TrainingJob, resources: Resources, *, workers: int, stage: str) -
 
     Raises RaycondError with what went wrong if workers die too often or the loss is not finite.
     """
-    logging.getLogger("ray.train").setLevel(logging.ERROR)  # our own progress lines say as much
     on_gpu = bool(resources.gpus)
     board = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=_here()).remote()
     trainer = TorchTrainer(

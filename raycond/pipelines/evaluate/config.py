@@ -51,6 +51,8 @@ class GridConfig:
     max_pixels: int = pydantic.Field(default=178_956_970, ge=1)
     runner: Literal["ray", "local"] = "ray"
     dashboard: bool = True
+    verbose: bool = False
+    """Show on stderr everything that is written to the run's log file, raycond.log."""
 
     def __post_init__(self) -> None:
         for field in ("sets", "students", "seeds"):

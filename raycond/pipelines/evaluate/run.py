@@ -8,6 +8,7 @@ from typing import Any
 
 from raycond.core import files, records
 from raycond.core.errors import UserError, named
+from raycond.core.log import run_log
 from raycond.data import quarantine
 from raycond.data.classes import require_same
 from raycond.data.images import Channels, Decoding
@@ -45,7 +46,7 @@ def resumed(out: str, options: dict[str, Any]) -> GridConfig:
     uri = GridLayout(files.absolute(out)).config
     if not files.exists(uri):
         raise UserError(f"--resume: {out} holds no grid; start it without --resume")
-    allowed = {"out", "trials_at_once", "gpus_per_trial", "cpus_per_trial", "runner", "dashboard"}
+    allowed = {"out", "trials_at_once", "gpus_per_trial", "cpus_per_trial", "runner", "dashboard", "verbose"}
     if wrong := sorted(set(options) - allowed):
         name = "set" if wrong[0] == "changes" else wrong[0].replace("_", "-")
         raise UserError(f"--resume goes on with the options of {uri}; leave --{name} out, or start without --resume")
@@ -64,10 +65,11 @@ def _json(uri: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def prepare(config: GridConfig, source: Source | None = None, val: Source | None = None) -> GridRun:
+def prepare(config: GridConfig, source: Source | None = None, val: Source | None = None, digest: str = "") -> GridRun:
     """Open and check everything that can be checked before heavy work. Raises UserError, ClassMismatch.
 
-    source, val: what the baselines and the test images come from, where they are open already.
+    source, val: what the baselines and the test images come from, where they are open already; digest: of the source's
+    listing, where it is known.
     """
     require_reachable(config.out, config.runner)
     sets = open_sets(config.sets)
@@ -93,7 +95,7 @@ def prepare(config: GridConfig, source: Source | None = None, val: Source | None
     if val is None:
         source, val = _sources(config, sets[0], baselines)
     layout = GridLayout(config.out)
-    return GridRun(config, layout, sets, ipcs, recipe, options, baselines, source, val, labels_digest)
+    return GridRun(config, layout, sets, ipcs, recipe, options, baselines, source, val, labels_digest, digest)
 
 
 def _require_fit(
@@ -166,6 +168,13 @@ def evaluate_grid(config: GridConfig) -> GridRun:
     input; trainings that fail are listed in `failures` and do not stop the others.
     """
     run = prepare(config)
+    with run_log(config.out, config.verbose):
+        _run(run)
+    return run
+
+
+def _run(run: GridRun) -> None:
+    config = run.config
     files.write_json(run.layout.config, config.to_dict())
     with run.timed("start"):
         runner = open_runner(config.runner, config.dashboard)
@@ -180,7 +189,6 @@ def evaluate_grid(config: GridConfig) -> GridRun:
         with run.timed("report"):
             write_grid_report(run.layout.report, build_report(run))
     files.write_bytes(run.layout.summary, summary(run).encode())
-    return run
 
 
 def train(run: GridRun, runner: Runner, rows: Sequence[str] = ()) -> None:
@@ -234,7 +242,7 @@ def _trials(run: GridRun, runner: Runner, device: str, rows: Sequence[str]) -> l
 
 def _from_source(run: GridRun, runner: Runner, source: Source, device: str) -> list[Contender]:
     """The baselines; decodes the training split and measures a proxy where one of them needs that."""
-    digest = source_digest(class_fingerprints(source))
+    digest = run.listing or source_digest(class_fingerprints(source))
     chosen = [kind for kind in run.baselines if kind in PROXIED]
     output, made_of, count = run.layout.pixels("train"), "", 0
     if chosen or FULL in run.baselines:

@@ -37,6 +37,7 @@ class GridRun(Timed):
     source: Source | None
     val: Source
     labels_digest: str
+    listing: str = ""  # digest of what the source lists, where it is known
     rows: list[Row] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     bad: list[BadRecord] = field(default_factory=list)  # validation images that were left out, whatever their size

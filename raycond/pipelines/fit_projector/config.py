@@ -67,6 +67,8 @@ class ProjectorConfig:
     cpus_per_worker: int = pydantic.Field(default=1, ge=1)
     runner: Literal["ray", "local"] = "ray"
     dashboard: bool = True
+    verbose: bool = False
+    """Show on stderr everything that is written to the run's log file, raycond.log."""
     fit: FitConfig = pydantic.Field(default_factory=FitConfig)
     teacher: TeacherConfig = pydantic.Field(default_factory=TeacherConfig)
     clip_training: ClipTrainingConfig | None = None

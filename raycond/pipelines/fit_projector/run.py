@@ -9,6 +9,7 @@ from typing import Any
 from raycond import __version__
 from raycond.core import files, records
 from raycond.core.errors import UserError, named
+from raycond.core.log import run_log
 from raycond.core.progress import Timed
 from raycond.core.seeds import seeded
 from raycond.data import quarantine
@@ -129,6 +130,13 @@ def fit_projector(config: ProjectorConfig) -> ProjectorRun:
     """
     layout, source = prepare(config)
     run = ProjectorRun(layout, source)
+    with run_log(config.out, config.verbose):
+        _run(config, run)
+    return run
+
+
+def _run(config: ProjectorConfig, run: ProjectorRun) -> None:
+    layout, source = run.layout, run.source
     fingerprints = class_fingerprints(source)
     with on_demand(config, run) as runner:
         with run.timed("decode"):
@@ -142,7 +150,6 @@ def fit_projector(config: ProjectorConfig) -> ProjectorRun:
         run.clip = describe_clip(clip)
         run.teachers = _teachers(config, run, runner, learnt, decoded.digest)
         _fit(config, run, runner, learnt, decoded, clip)
-    return run
 
 
 def _pixel_spec(config: ProjectorConfig, source: Source, layout: ProjectorLayout) -> PixelSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,8 @@ from raycond.pipelines.quantize.units import (
 )
 from raycond.pipelines.quantize.worker import ClassWorker
 from raycond.runtime.runner import Runner
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -71,6 +74,7 @@ def condense_classes(runner: Runner, spec: WorkerSpec, fingerprints: Sequence[st
             outcome.computed += 1
             if result.error:
                 outcome.errors[result.label] = _of_class(classes.ids[result.label], result.error)
+                log.error("%s", outcome.errors[result.label])
                 progress.say(outcome.errors[result.label].splitlines()[-1])
             progress.step(1, f"{classes.names[result.label]} {result.seconds:.1f} s")
             if limit.share is None and limit.exceeded(len(outcome.bad), len(outcome.bad)):

@@ -68,6 +68,8 @@ class QuantizeConfig:
     classes_at_once: int = pydantic.Field(default=1, ge=1)
     runner: Literal["ray", "local"] = "ray"
     dashboard: bool = True
+    verbose: bool = False
+    """Show on stderr everything that is written to the run's log file, raycond.log."""
     w2_classes: int = pydantic.Field(default=5, ge=0)
     evaluate: bool = True
     protocol: str = "quick"

@@ -12,13 +12,13 @@ from raycond.pipelines.quantize.summary import QuantizeRun
 from raycond.runtime.runner import Runner
 
 
-def evaluate(config: QuantizeConfig, run: QuantizeRun, runner: Runner) -> None:
+def evaluate(config: QuantizeConfig, run: QuantizeRun, runner: Runner, listing: str) -> None:
     """Train students on the set, its uniform-weight twin and the baselines that `--methods` names.
 
-    `run` gets the rows, the failures and the validation images that cannot be read. A row has its short name, such as
+    listing: digest of what the source lists. `run` gets the rows, the failures and the validation images that cannot be read. A row has its short name, such as
     `ddoq`: a run has one generator and one weights mode. Raises UserError for too many bad validation images.
     """
-    grid = prepare(_grid(config, run), run.source, run.val)
+    grid = prepare(_grid(config, run), run.source, run.val, listing)
     grid.bad = run.bad  # one quarantine file has both
     train(grid, runner, config.methods)
     run.rows = [replace(row, method=kind_of(row.method), set="") for row in grid.rows]
@@ -39,7 +39,7 @@ def _grid(config: QuantizeConfig, run: QuantizeRun) -> GridConfig:
         protocol=config.protocol,
         seeds=config.seeds,
         weights=tuple(dict.fromkeys(mode for method, mode in modes.items() if method in config.methods)),
-        baselines=("full",) if FULL in config.methods else None,
+        baselines=("full",) if FULL in config.methods else ("random",),
         max_bad=config.max_bad,
         max_pixels=config.max_pixels,
         runner=config.runner,

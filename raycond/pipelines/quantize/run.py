@@ -11,6 +11,7 @@ from typing import Any
 from raycond import __version__
 from raycond.core import files, records
 from raycond.core.errors import UserError, named
+from raycond.core.log import run_log
 from raycond.data import quarantine
 from raycond.data.classes import require_same
 from raycond.data.encoded import unpack
@@ -31,7 +32,7 @@ from raycond.pipelines.quantize.evaluation import evaluate
 from raycond.pipelines.quantize.summary import CodecFacts, QuantizeRun, build_report
 from raycond.pipelines.quantize.units import WorkerSpec, images_fingerprint
 from raycond.pipelines.stages.autoencoder import codec_label, trained_codec
-from raycond.pipelines.stages.listing import class_fingerprints
+from raycond.pipelines.stages.listing import class_fingerprints, source_digest
 from raycond.report import write_report
 from raycond.runtime.runner import Runner, open_runner
 from raycond.sets.manifest import read_manifest
@@ -122,6 +123,12 @@ def quantize(config: QuantizeConfig) -> QuantizeRun:
     fails on the way (a class, a training) is in `failures`, and everything else is made.
     """
     run = prepare(config)
+    with run_log(config.out, config.verbose):
+        _run(config, run)
+    return run
+
+
+def _run(config: QuantizeConfig, run: QuantizeRun) -> None:
     files.write_json(run.layout.config, config.to_dict())
     with run.timed("start"):
         runner = open_runner(config.runner, config.dashboard)
@@ -138,7 +145,6 @@ def quantize(config: QuantizeConfig) -> QuantizeRun:
     if run.manifest:
         with run.timed("report"):
             write_report(run.layout.report, build_report(config, run))
-    return run
 
 
 def _stages(config: QuantizeConfig, run: QuantizeRun, runner: Runner) -> None:
@@ -163,7 +169,7 @@ def _stages(config: QuantizeConfig, run: QuantizeRun, runner: Runner) -> None:
         _write_set(config, run, codec, made_of)
     if config.evaluate:
         with run.timed("evaluate"):
-            evaluate(config, run, runner)
+            evaluate(config, run, runner, source_digest(fingerprints))
         quarantine.write(run.layout.quarantine, run.bad)
         table.write(run.layout.results, run.rows)
 

@@ -50,6 +50,8 @@ class GeneratorTrainingConfig:
     cpus_per_worker: int = pydantic.Field(default=1, ge=1)
     runner: Literal["ray", "local"] = "ray"
     dashboard: bool = True
+    verbose: bool = False
+    """Show on stderr everything that is written to the run's log file, raycond.log."""
     dit: DitConfig = pydantic.Field(default_factory=DitConfig)
     autoencoder: AutoencoderConfig | None = None
 

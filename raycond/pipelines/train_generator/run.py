@@ -9,6 +9,7 @@ from typing import Any
 from raycond import __version__
 from raycond.core import files, records
 from raycond.core.errors import RaycondError, UserError
+from raycond.core.log import run_log
 from raycond.core.progress import Timed
 from raycond.data import quarantine
 from raycond.data.class_names import read_class_list
@@ -106,6 +107,13 @@ def train_generator(config: GeneratorTrainingConfig) -> GeneratorRun:
     """
     layout, source, codec = prepare(config)
     run = GeneratorRun(layout, source)
+    with run_log(config.out, config.verbose):
+        _run(config, run, codec)
+    return run
+
+
+def _run(config: GeneratorTrainingConfig, run: GeneratorRun, codec: Codec | None) -> None:
+    layout, source = run.layout, run.source
     fingerprints = class_fingerprints(source)
     if codec is None:
         with run.timed("codec"):
@@ -133,7 +141,6 @@ def train_generator(config: GeneratorTrainingConfig) -> GeneratorRun:
         run.images, run.encoded = encoded.images, encoded.computed
         _quarantine(config, run, encoded)
         _train(config, run, runner, codec, encoded)
-    return run
 
 
 def _quarantine(config: GeneratorTrainingConfig, run: GeneratorRun, encoded: ClassFiles) -> None:
