@@ -22,6 +22,7 @@ from raycond.methods.collages.collages import Collages
 from raycond.methods.collages.image_update import UpdateOptions
 from raycond.methods.quantize.codebook import Codebook
 from raycond.models.clip import describe_clip
+from raycond.pipelines.stages.condensed import public_uri, write_set
 from raycond.sets.writer import ClassPart, SetWriter
 
 
@@ -111,14 +112,16 @@ def write_collages(
         "seed": make.seed,
         "config": config,
         "source": {
-            "uri": make.source.uri.rstrip("/").rsplit("/", 1)[-1],
+            "uri": public_uri(make.source.uri),
             "sha256": files.digest(images),
             "quarantined": len(bad),
         },
         "raycond": __version__,
     }
     writer = SetWriter(out, make.source.classes, ipcs, "uniform", image_format, part)
-    return CollageRun(writer.write(about), sorted(bad), listed, computed)
+    digests = [[ipc, label, facts["sha256"]] for (ipc, label), facts in sorted(parts.items())]
+    manifest, _ = write_set(writer, about, record=files.join(work, "set"), parts=digests)
+    return CollageRun(manifest, sorted(bad), listed, computed)
 
 
 def _config(make: Collages, options: Decoding) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from raycond.runtime.runner import Runner
 def evaluate(config: QuantizeConfig, run: QuantizeRun, runner: Runner, listing: str) -> None:
     """Train students on the set, its uniform-weight twin and the baselines that `--methods` names.
 
-    listing: digest of what the source lists. `run` gets the rows, the failures and the validation images that cannot be read. A row has its short name, such as
-    `ddoq`: a run has one generator and one weights mode. Raises UserError for too many bad validation images.
+    listing: digest of what the source lists. `run` gets the rows, the failures and the validation images that cannot be
+    read. A row has its short name, such as `ddoq`: a run has one generator and one weights mode. Raises UserError for
+    too many bad validation images.
     """
     grid = prepare(_grid(config, run), run.source, run.val, listing)
     grid.bad = run.bad  # one quarantine file has both

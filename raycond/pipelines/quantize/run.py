@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +31,7 @@ from raycond.pipelines.quantize.evaluation import evaluate
 from raycond.pipelines.quantize.summary import CodecFacts, QuantizeRun, build_report
 from raycond.pipelines.quantize.units import WorkerSpec, images_fingerprint
 from raycond.pipelines.stages.autoencoder import codec_label, trained_codec
+from raycond.pipelines.stages.condensed import public_uri, write_set
 from raycond.pipelines.stages.listing import class_fingerprints, source_digest
 from raycond.report import write_report
 from raycond.runtime.runner import Runner, open_runner
@@ -187,40 +187,19 @@ def _made_of(spec: WorkerSpec, run: QuantizeRun, kind: str, ipc: int) -> str:
     return files.digest([images_fingerprint(spec, kind, label, run.codebooks[label, ipc]) for label in labels])
 
 
-def _write_set(config: QuantizeConfig, run: QuantizeRun, codec: CodecFacts, made_of: dict[int, str]) -> None:
-    about = _about(config, run, codec)
-    output = run.layout.condensed
-    manifest = files.join(output, "manifest.json")
-    expected = records.fingerprint(
-        stage="set", about=about, classes=run.source.classes.to_dict(), made_of=sorted(made_of.items())
-    )
-    found = records.find(run.layout.set_record, expected)
-    content = _unharmed(output, about, found["manifest"]) if found is not None else None
-    if content is not None:
-        run.manifest, run.computed["write"] = content, 0
-        return
+def _write_set(config: QuantizeConfig, run: QuantizeRun, codec: CodecFacts, parts: dict[int, str]) -> None:
+    """parts: for each IPC the digest of its codebooks and images."""
 
     def load(ipc: int, label: int) -> ClassPart:
         stored = codebook_file.read(run.layout.codebook(ipc, label))
-        return ClassPart(
-            label, unpack(run.layout.images(run.generator, ipc, label)), stored.codebook, stored.medoid_ids
-        )
+        images = unpack(run.layout.images(run.generator, ipc, label))
+        return ClassPart(label, images, stored.codebook, stored.medoid_ids)
 
-    files.sweep(output)
-    writer = SetWriter(output, run.source.classes, config.ipc, config.weights, config.image_format, load)
-    run.manifest, run.computed["write"] = writer.write(about), 1
-    records.finish(run.layout.set_record, expected, None, manifest=records.measured(manifest))
-
-
-def _unharmed(output: str, about: dict[str, Any], written: dict[str, Any]) -> dict[str, Any] | None:
-    """The manifest of a set that is as it was written, or has had a projector attached since; else None."""
-    try:
-        content = read_manifest(output).content
-    except UserError:
-        return None
-    attached = "label_generator" in content and all(content.get(k) == v for k, v in about.items())
-    same = attached or records.whole(files.join(output, "manifest.json"), written)
-    return content if same and records.all_whole(output, content["files"]) else None
+    writer = SetWriter(run.layout.condensed, run.source.classes, config.ipc, config.weights, config.image_format, load)
+    run.manifest, written = write_set(
+        writer, _about(config, run, codec), record=run.layout.set_record, parts=sorted(parts.items())
+    )
+    run.computed["write"] = int(written)
 
 
 def _about(config: QuantizeConfig, run: QuantizeRun, codec: CodecFacts) -> dict[str, Any]:
@@ -238,7 +217,7 @@ def _about(config: QuantizeConfig, run: QuantizeRun, codec: CodecFacts) -> dict[
         "config": {k: plain[k] for k in IDENTITY},
         **({"diffusion": _about_diffusion(run.diffusion, plain["diffusion"])} if run.diffusion else {}),
         "source": {
-            "uri": _public(config.data),
+            "uri": public_uri(config.data),
             "sha256": files.digest([run.codebooks[label, config.ipc[0]]["content"] for label in labels]),
             "quarantined": len(run.bad),
         },
@@ -250,11 +229,6 @@ def _about_diffusion(found: Description, options: dict[str, Any]) -> dict[str, A
     """The generator's identity, without the folders of this machine. conditions: what each class was made from."""
     told = {k: v for k, v in options.items() if k not in ("batch", "class_map")}
     return {"name": found.name, "sha256": found.digest, "options": told, "conditions": list(found.conditions)}
-
-
-def _public(uri: str) -> str:
-    """The address without the folders of this machine: a set is made to be given away."""
-    return os.path.basename(uri.rstrip("/")) if files.is_local(uri) and not uri.endswith(":") else uri
 
 
 def plan(config: QuantizeConfig) -> str:
