@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,14 @@ def test_image_update(make: Collages, tmp_path: Path) -> None:
     assert str(tmp_path) not in str(manifest)
     found = SetImages(str(tmp_path / "set"), 1, "uniform").load(4, OPTIONS)
     assert torch.equal(found.images, updated.load(4, OPTIONS).images)
+
+
+def test_a_rerun_leaves_the_set_as_it_is(make: Collages, tmp_path: Path) -> None:
+    place = tmp_path / "set"
+    write_collages(str(place), make, OPTIONS, ipcs=(1,), name="toy")
+    manifest = place / "manifest.json"
+    attached = {**json.loads(manifest.read_text()), "label_generator": {"kind": "projector"}}
+    manifest.write_text(json.dumps(attached))  # as `raycond attach` leaves it
+    assert write_collages(str(place), make, OPTIONS, ipcs=(1,), name="toy").manifest == attached
+    assert json.loads(manifest.read_text()) == attached
+    assert "label_generator" not in write_collages(str(place), make, OPTIONS, ipcs=(1,), name="other").manifest
