@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,12 +34,18 @@ class Progress:
         self.started = self._printed = time.monotonic()
         self._shown = -1  # how many were done when a line was last printed
         self._live = self.stream.isatty()
+        self._lock = threading.RLock()
+        self._late: threading.Timer | None = None  # prints what came too soon after a line, if nothing else comes
 
     def __enter__(self) -> Progress:
         self._print(force=True)
         return self
 
     def __exit__(self, *error: object) -> None:
+        with self._lock:
+            if self._late is not None:
+                self._late.cancel()
+                self._late = None
         log.info("%s", self.line)
         self._print(force=self._live or self._shown != self.done)
         if self._live and not self.quiet:
@@ -59,10 +66,19 @@ class Progress:
         self._print(force=self._live)
 
     def _print(self, force: bool = False) -> None:
-        now = time.monotonic()
         if self.quiet:
             return
-        if not force and now - self._printed < (0.1 if self._live else QUIET_SECONDS):
+        with self._lock:
+            self._print_now_or_later(force)
+
+    def _print_now_or_later(self, force: bool) -> None:
+        now = time.monotonic()
+        wait = (0.1 if self._live else QUIET_SECONDS) - (now - self._printed)
+        if not force and wait > 0:
+            if self._late is None:
+                self._late = threading.Timer(wait, self._print_late)
+                self._late.daemon = True
+                self._late.start()
             return
         self._printed, self._shown = now, self.done
         line = self.line
@@ -72,6 +88,14 @@ class Progress:
             line += "\n"
         self.stream.write(line)
         self.stream.flush()
+
+    def _print_late(self) -> None:
+        with self._lock:
+            if self._late is None:  # the stage has ended since
+                return
+            self._late = None
+            if self._shown != self.done:
+                self._print_now_or_later(force=True)
 
     @property
     def line(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from raycond.core.device import require_device, torch_threads
+from raycond.core.errors import RaycondError
 from raycond.core.progress import TrainingProgress
 from raycond.runtime.job import TrainingJob
 from raycond.runtime.resources import Resources
@@ -34,10 +35,10 @@ class LocalRunner:
         *,
         workers: int = 0,
         batch: int = 1,
-    ) -> Iterator[str]:
+    ) -> Iterator[tuple[int, str | RaycondError]]:
         worker = make_worker(self.device(resources))
         for start in range(0, len(jobs), batch):
-            yield from worker.run(jobs[start : start + batch])
+            yield from enumerate(worker.run(jobs[start : start + batch]), start)
 
     def tasks(
         self, function: Callable[[Any], Any], items: Sequence[Any], resources: Resources, *, fresh: bool = False

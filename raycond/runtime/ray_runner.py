@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 
-from raycond.core.errors import UserError
+from raycond.core.errors import RaycondError, UserError
 from raycond.runtime.connect import connect
 from raycond.runtime.job import TrainingJob
 from raycond.runtime.ray_pool import run_pool
@@ -74,7 +74,7 @@ class RayRunner:
         *,
         workers: int = 0,
         batch: int = 1,
-    ) -> Iterator[str]:
+    ) -> Iterator[tuple[int, str | RaycondError]]:
         settled = self._settled(resources)
         count = workers or max(1, sum(settled.fits_on(node) for node in self._nodes()))
         return run_pool(make_worker, jobs, settled, device=self.device(settled), workers=count, batch=batch)

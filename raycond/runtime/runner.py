@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from raycond.core.errors import UserError
+from raycond.core.errors import RaycondError, UserError
 from raycond.runtime.job import TrainingJob
 from raycond.runtime.resources import Capacity, Resources
 from raycond.runtime.trials import Trial, Watcher
@@ -38,8 +38,10 @@ class Runner(Protocol):
         *,
         workers: int = 0,
         batch: int = 1,
-    ) -> Iterator[str]:
-        """The results of all jobs. make_worker: takes the device. workers: 0 for as many as fit. batch: jobs that a
+    ) -> Iterator[tuple[int, str | RaycondError]]:
+        """(position, result) of all jobs; the result is an error where the job killed one worker after another.
+
+        make_worker: takes the device. workers: 0 for as many as fit. batch: jobs that a
         worker is given at once. Raises UserError if a worker cannot be made."""
         ...
 

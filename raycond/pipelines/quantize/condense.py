@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from raycond.core import files, records
-from raycond.core.errors import UserError
+from raycond.core.errors import RaycondError, UserError
 from raycond.core.progress import Progress
 from raycond.data.quarantine import BadRecord, Limit
 from raycond.pipelines.quantize.units import (
@@ -66,8 +66,7 @@ def condense_classes(runner: Runner, spec: WorkerSpec, fingerprints: Sequence[st
             if job.quantize or job.generate:
                 jobs.append(job)
     with Progress("condense", len(classes), "classes", done=len(classes) - len(jobs)) as progress:
-        for text in _results(runner, spec, jobs):
-            result = Result.from_json(text)
+        for result in _results(runner, spec, jobs):
             _require_visible(spec, result)
             outcome.add(result.label, result.facts, result.bad)
             outcome.retried.update(result.retried)
@@ -82,17 +81,21 @@ def condense_classes(runner: Runner, spec: WorkerSpec, fingerprints: Sequence[st
     return outcome
 
 
-def _results(runner: Runner, spec: WorkerSpec, jobs: Sequence[ClassJob]) -> Iterator[str]:
+def _results(runner: Runner, spec: WorkerSpec, jobs: Sequence[ClassJob]) -> Iterator[Result]:
     if not jobs:
-        return iter(())
+        return
     config = spec.config
-    return runner.pool(
+    for position, result in runner.pool(
         partial(ClassWorker, spec),
         [job.to_json() for job in jobs],
         config.resources,
         workers=config.actors,
         batch=config.classes_at_once,
-    )
+    ):
+        if isinstance(result, RaycondError):
+            yield Result(jobs[position].label, error=str(result))
+        else:
+            yield Result.from_json(result)
 
 
 def _missing(spec: WorkerSpec, label: int, images: str) -> tuple[ClassJob, Counter[str]]:
