@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+from raycond.runtime.open import open_runner
 from raycond.runtime.resources import Resources
-from raycond.runtime.runner import Runner, open_runner
+from raycond.runtime.runner import Runner
 
 
 class TrainingConfig(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from raycond.core.errors import RaycondError, UserError
+from raycond.core.errors import RaycondError
 from raycond.runtime.job import TrainingJob
 from raycond.runtime.resources import Capacity, Resources
 from raycond.runtime.trials import Trial, Watcher
@@ -73,16 +73,3 @@ class Runner(Protocol):
         ...
 
     def close(self) -> None: ...
-
-
-def open_runner(name: str, dashboard: bool = True) -> Runner:
-    """`ray` or `local`. dashboard: of a Ray that is started here. Raises UserError if the cluster cannot be reached."""
-    if name == "local":
-        from raycond.runtime.local_runner import LocalRunner
-
-        return LocalRunner()
-    if name != "ray":
-        raise UserError(f"--runner {name}: expected ray or local")
-    from raycond.runtime.ray_runner import RayRunner
-
-    return RayRunner(dashboard)

@@ -32,8 +32,9 @@ from raycond.pipelines.prepare import require_reachable
 from raycond.pipelines.stages.listing import class_fingerprints, source_digest
 from raycond.pipelines.stages.splits import decode_split, forget_splits
 from raycond.report import write_grid_report
+from raycond.runtime.open import open_runner
 from raycond.runtime.resources import Resources
-from raycond.runtime.runner import Runner, open_runner
+from raycond.runtime.runner import Runner
 
 PROXIED = tuple(kind for kind in coresets.KINDS if kind != "medoid")  # coresets that a proxy chooses
 

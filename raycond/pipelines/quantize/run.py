@@ -34,7 +34,8 @@ from raycond.pipelines.stages.autoencoder import codec_label, trained_codec
 from raycond.pipelines.stages.condensed import public_uri, write_set
 from raycond.pipelines.stages.listing import class_fingerprints, source_digest
 from raycond.report import write_report
-from raycond.runtime.runner import Runner, open_runner
+from raycond.runtime.open import open_runner
+from raycond.runtime.runner import Runner
 from raycond.sets.manifest import read_manifest
 from raycond.sets.writer import ClassPart, SetWriter
 
