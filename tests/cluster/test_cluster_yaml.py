@@ -84,13 +84,18 @@ def test_one_ray_version_and_one_python_everywhere(config: dict[str, Any]) -> No
     assert len({m[2] for m in found if m}) == 1
 
 
-def test_authentication_mode_is_said_once_for_all_nodes(config: dict[str, Any]) -> None:
-    assert [o for o in config["docker"]["run_options"] if "RAY_AUTH_MODE=" in o] == ["--env RAY_AUTH_MODE=disabled"]
+def test_all_nodes_ask_for_the_token_of_the_client(config: dict[str, Any]) -> None:
+    assert [o for o in config["docker"]["run_options"] if "RAY_AUTH_" in o] == [
+        "--env RAY_AUTH_MODE=token",
+        "--env RAY_AUTH_TOKEN_PATH=/home/ray/.ray/auth_token",
+    ]
+    assert config["file_mounts"]["/home/ray/.ray/auth_token"] == "~/.ray/auth_token"
 
 
 def test_mounted_files_exist_and_carry_the_package(config: dict[str, Any]) -> None:
     mounts = config["file_mounts"]
-    assert [local for local in mounts.values() if not (ROOT / local).exists()] == []
+    inside = [local for local in mounts.values() if not local.startswith("~")]
+    assert [local for local in inside if not (ROOT / local).exists()] == []
     assert {"pyproject.toml", "constraints.txt", "raycond"} <= set(mounts.values())
     assert {".venv", "runs", ".git"} <= set(config["rsync_exclude"])
     installed = " ".join(config["setup_commands"])

@@ -67,7 +67,7 @@ def summary(run: GridRun) -> str:
         lines += [f"FAILED     {len(run.failures)} trainings", *(f"  {text}" for text in run.failures[:MAX_FAILURES])]
     lines.append(f"results    {run.layout.results}.csv, .parquet")
     if run.machine.get("runner") == "ray":
-        lines.append(f"curves     tensorboard --logdir {run.layout.tune}")
+        lines.append(f"curves     tensorboard --logdir {run.layout.tune}  (pip install tensorboard)")
     if run.rows:
         lines.append(f"report     {run.layout.report}")
     return "\n".join(lines) + "\n"
