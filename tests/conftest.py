@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # a test run must not write a token into the home folder
@@ -53,3 +55,13 @@ def ray_cluster() -> Iterator[str]:
     yield cluster.address
     ray.shutdown()
     cluster.shutdown()
+
+
+@pytest.fixture
+def children() -> Iterator[list[psutil.Process]]:
+    """Processes that a test has seen its command start; none may outlive it."""
+    seen: list[psutil.Process] = []
+    yield seen
+    for process in seen:
+        with contextlib.suppress(psutil.Error):
+            process.kill()

@@ -58,10 +58,12 @@ def _trial(config: dict[str, Any], trials: Sequence[Trial]) -> None:
     A trial that is repeated because its worker died finds what it had finished.
     """
     trial = trials[config["trial"]["position"]]
+    x_axis: dict[str, int] = {}  # by Tune's name; without it TensorBoard shows the number of the report
 
     def check(values: dict[str, float]) -> None:
-        # Tune's name of the x axis; without it TensorBoard shows the number of the report
-        tune.report({**values, "timesteps_total": int(values["step"])} if "step" in values else values)
+        if "step" in values:
+            x_axis["timesteps_total"] = int(values["step"])
+        tune.report({**values, **x_axis})
 
     try:
         result = trial.finished()
@@ -71,7 +73,7 @@ def _trial(config: dict[str, Any], trials: Sequence[Trial]) -> None:
         tune.report({"failure": reason(error), "details": details(error)})
     else:
         numbers = {name: value for name, value in result.items() if isinstance(value, (int, float))}
-        tune.report({**numbers, "result": result})
+        tune.report({**numbers, **x_axis, "result": result})
 
 
 def _fit(tuner: tune.Tuner, stopper: _Stopper) -> None:

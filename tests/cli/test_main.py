@@ -23,7 +23,7 @@ from raycond.sets.verify import verify
 from tests.conftest import ROOT
 from tests.data.make import tar
 from tests.pipelines.quantize.make import CLASSES, contents, data, stamps
-from tests.processes import ended
+from tests.support.processes import ended
 
 OPTIONS = {
     *("--preset", "--config", "--data", "--val", "--out", "--codec", "--size", "--resize", "--ipc", "--quantizer"),

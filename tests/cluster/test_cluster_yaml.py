@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.conftest import ROOT
+
 TEXT = (ROOT / "cluster.yaml").read_text()
 COMMAND_LISTS = [
     "initialization_commands",

@@ -7,12 +7,8 @@ import io
 import pytest
 
 from raycond.core import progress
-from raycond.core.progress import Progress, clock
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+from raycond.core.progress import Progress, TrainingProgress, clock
+from tests.support.terminal import Terminal
 
 
 @pytest.fixture
@@ -83,3 +79,13 @@ def test_a_terminal_has_one_line_that_never_wraps(now: list[float], monkeypatch:
     assert "class x failed\n" in stream.getvalue()
     assert stream.getvalue().endswith("\n")
     assert stream.getvalue().count("\n") == 2
+
+
+def test_steps_of_an_earlier_run_are_no_work_of_now(now: list[float]) -> None:
+    shown = TrainingProgress(100, stage="fit")
+    shown.begin(90)
+    now[0] += 10
+    shown.show(95, 0.5)
+    assert shown.line == "fit        95/100 steps  10.0 s, 10.0 s left  loss 0.5000"
+    shown.show(92, 0.5)  # a worker died, and the training goes on from its last state
+    assert "92/100" in shown.line

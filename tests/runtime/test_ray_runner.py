@@ -1,280 +1,127 @@
-"""The Ray runner: the same bytes as in one process, whatever dies on the way, and errors that say what to do."""
+"""The Ray runner: pools, tasks and trainings on a small cluster, whatever dies on the way."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import signal
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from raycond.core.errors import UserError
-from raycond.pipelines.quantize.run import quantize
-from raycond.runtime.ray_runner import RayRunner, actors_on
-from tests.pipelines.quantize.make import config, contents, data
-from tests.processes import ended
+from raycond.core.errors import RaycondError, UserError
+from raycond.runtime.ray_runner import RayRunner
+from raycond.runtime.resources import Resources
+from tests.support.jobs import CountingJob
+from tests.support.pool import MakeDoubler, process_id, square
 
 pytestmark = pytest.mark.ray
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return data(tmp_path_factory.mktemp("source"))
-
-
-@pytest.fixture(scope="module")
-def local(root: Path) -> Path:
-    """What the in-process runner makes."""
-    quantize(config(root, root / "local", evaluate=True, methods=("ddoq",), ipc=(1, 3)))
-    return root / "local"
-
-
-@pytest.mark.parametrize(
-    ("node", "cpus", "gpus", "actors"),
-    [
-        ({"CPU": 8}, 1, 0, 8),
-        ({"CPU": 8}, 3, 0, 2),
-        ({"CPU": 8, "GPU": 2}, 1, 1, 2),
-        ({"CPU": 8, "GPU": 1}, 1, 0.5, 2),
-        ({"CPU": 64, "GPU": 3}, 1, 0.1, 30),
-        ({"CPU": 8, "GPU": 1}, 8, 0.25, 1),
-        ({"CPU": 8, "GPU": 4}, 1, 2, 2),
-        ({"CPU": 8}, 1, 0.5, 0),
-        ({}, 1, 0, 0),
-    ],
-)
-def test_actors_that_fit_a_node(node: dict[str, float], cpus: int, gpus: float, actors: int) -> None:
-    assert actors_on(node, cpus, gpus) == actors
-
-
-@pytest.mark.usefixtures("ray_cluster")
-def test_same_bytes_and_accuracies_as_in_one_process(root: Path, local: Path) -> None:
-    options = {"evaluate": True, "methods": ("ddoq",), "ipc": (1, 3), "runner": "ray"}
-    run = quantize(config(root, root / "ray", **options))
-    assert run.machine["actors"] == 4
-    assert run.machine["nodes"] == 2
-    assert contents(root / "ray" / "set") == contents(local / "set")
-    results = [
-        sorted(line.split(",")[:6] for line in (out / "results.csv").read_text().splitlines())
-        for out in (local, root / "ray")
-    ]
-    assert results[0] == results[1]
-    assert len(results[0]) == 3
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("ray_cluster")
-def test_failed_class_is_told_and_the_others_are_finished(tmp_path: Path) -> None:
-    source = data(tmp_path / "data")
-    for path in (source / "train" / "bee").iterdir():
-        path.write_bytes(b"")
-    run = quantize(config(source, tmp_path / "out", runner="ray", max_bad="none"))
-    (failure,) = run.failures
-    assert failure.startswith("class bee: IPC 3")
-    assert len(run.bad) == 12
-    assert {label for label, _ in run.codebooks} == {0, 2, 3}
-
-
-@pytest.mark.usefixtures("ray_cluster")
-def test_worker_without_its_device_ends_the_run_with_its_name(root: Path, tmp_path: Path) -> None:
-    runner = RayRunner(config(root, tmp_path / "out", runner="ray"))
-    runner.device = "cuda"  # as where Ray was told of GPUs that torch cannot use
-    from raycond.pipelines.quantize.units import ClassJob
-    from tests.pipelines.quantize.test_worker import spec
-
-    with pytest.raises(UserError, match=r"worker on .*: device cuda: .* no usable GPU"):
-        list(runner.classes(spec(root, tmp_path / "out"), [ClassJob(0, {1: "x"}), ClassJob(1, {1: "x"})]))
-
-
-@pytest.mark.usefixtures("ray_cluster")
-def test_no_node_fits(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for options, text in (
-        ({"cpus_per_actor": 3}, "3 CPUs and 0 GPUs, and no node of the cluster (4 CPUs, 0 GPUs in all)"),
-        ({"gpus_per_actor": 0.5}, "1 CPUs and 0.5 GPUs, and no node"),
-    ):
-        with pytest.raises(UserError, match=re.escape(text)):
-            RayRunner(config(root, tmp_path / "out", runner="ray", **options))
-        RayRunner(config(root, tmp_path / "out", runner="ray", actors=2, **options))
-        assert "waiting for it to grow" in capsys.readouterr().err
-
-
-def _square(number: int) -> int:
-    if number == 5:
-        raise UserError("five is wrong")
-    return number * number
-
-
-@pytest.mark.usefixtures("ray_cluster")
-def test_tasks_give_every_result_and_the_errors_themselves(root: Path, tmp_path: Path) -> None:
-    runner = RayRunner(config(root, tmp_path / "out", runner="ray"))
-    found = dict(runner.tasks(_square, range(30)))
-    error = found.pop(5)
-    assert isinstance(error, UserError)
-    assert str(error) == "five is wrong"
-    assert found == {k: k * k for k in range(30) if k != 5}
-    assert list(runner.tasks(_square, [])) == []
-
-
-def _actors() -> list[psutil.Process]:
-    """Processes of class actors that this process's Ray is running."""
-    import ray
-
-    session = ray._private.worker.global_worker.node.get_session_dir_path()
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            title = " ".join(process.cmdline())
-            if "ClassActor" in title and any(session in f.path for f in process.open_files()):
-                found.append(process)
-    return found
-
-
-@pytest.mark.usefixtures("ray_cluster")
-def test_killed_actor_is_replaced_and_nothing_is_lost(root: Path) -> None:
-    out = root / "killed"
-    killed: list[int] = []
-
-    def kill() -> None:
-        until = time.monotonic() + 60
-        while not killed and time.monotonic() < until:
-            if list(out.glob("work/codebooks/ipc1/*.json")):
-                for process in _actors():
-                    os.kill(process.pid, signal.SIGKILL)
-                    killed.append(process.pid)
-            time.sleep(0.01)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    run = quantize(config(root, out, runner="ray", actors=1, restarts=300, classes_at_once=1))
-    thread.join()
-    assert killed
-    assert not run.failures
-    quantize(config(root, root / "unkilled", restarts=300))
-    assert contents(out / "set") == contents(root / "unkilled" / "set")
-
-
-# ---- the command line with its own Ray
-
-
-COMMAND = [sys.executable, "-m", "raycond.cli.main", "quantize", "--codec", "pixels", "--size", "8", "--ipc", "1", "3"]
-SMALL = ["--batch", "5", "--restarts", "2", "--w2-classes", "1", "--no-dashboard"]
-
-
-def _started(arguments: list[str], **env: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*COMMAND, *SMALL, *arguments],
-        env={k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+CPU = Resources()
 
 
 @pytest.fixture
-def children() -> Iterator[list[psutil.Process]]:
-    """Processes that a test has seen its command start; none may outlive it."""
-    seen: list[psutil.Process] = []
-    yield seen
-    for process in seen:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
+def runner(ray_cluster: str) -> RayRunner:
+    """On two nodes of two processors each, without GPUs. It did not start Ray, so `close` leaves it."""
+    return RayRunner()
 
 
-def _gone(processes: list[psutil.Process], seconds: float = 60) -> bool:
-    _, alive = psutil.wait_procs(processes, timeout=seconds)
-    return not alive
+def test_what_the_cluster_has(runner: RayRunner) -> None:
+    assert (runner.capacity.cpus, runner.capacity.gpus) == (4, 0)
+    assert runner.capacity.node_bytes > 2**28
+    assert runner.describe() == {"runner": "ray", "nodes": 2, "cpus": 4, "gpus": 0}
 
 
-@pytest.mark.slow
-def test_address_of_the_environment_is_used(ray_cluster: str, root: Path, local: Path, tmp_path: Path) -> None:
-    arguments = ["--data", str(root), "--out", str(tmp_path / "out"), "--no-evaluate"]
-    with _started(arguments, RAY_ADDRESS=ray_cluster) as process:
-        text, error = process.communicate(timeout=120)
-    assert process.returncode == 0, error
-    assert "2" in re.findall(r"nodes\D+(\d+)", (tmp_path / "out" / "report.html").read_text())
-    assert contents(tmp_path / "out" / "set") == contents(local / "set")
-    # nothing but our own lines: no notice of Ray's
-    assert all(re.match(r"(list|condense) +\d+/4 classes", line) for line in error.splitlines()), error
-    assert str(tmp_path / "out") in text
+def test_the_device_is_that_of_what_is_asked_for(runner: RayRunner) -> None:
+    assert [runner.device(Resources(gpus=gpus)) for gpus in (-1.0, 0.0, 0.5)] == ["cpu", "cpu", "cuda"]
 
 
-def test_address_where_nothing_answers_is_said(root: Path, tmp_path: Path) -> None:
-    arguments = ["--data", str(root), "--out", str(tmp_path / "out"), "--no-evaluate"]
-    with _started(arguments, RAY_ADDRESS="127.0.0.1:1") as process:
-        _, error = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert "raycond: RAY_ADDRESS=127.0.0.1:1: no Ray cluster answers" in error
-    assert "Traceback" not in error
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("sent", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
-def test_signal_leaves_no_ray_process_and_the_run_goes_on(
-    root: Path, local: Path, tmp_path: Path, children: list[psutil.Process], sent: signal.Signals
+@pytest.mark.parametrize(
+    ("resources", "text"),
+    [
+        (Resources(3, unit="actor"), "one actor asks for 3 CPUs and 0 GPUs, and no node of the cluster (4 CPUs, 0 GPU"),
+        (Resources(1, 0.5, "trial"), "one trial asks for 1 CPUs and 0.5 GPUs, and no node of the cluster"),
+    ],
+)
+def test_what_no_node_has_is_refused_unless_the_cluster_may_grow(
+    runner: RayRunner, capsys: pytest.CaptureFixture[str], resources: Resources, text: str
 ) -> None:
-    out = tmp_path / "out"
-    arguments = ["--data", str(root), "--out", str(out), "--students", "convnet3-w8", "--methods", "random", "ddoq"]
-    arguments += ["--seeds", *map(str, range(40))]
-    with _started(arguments, RAY_ADDRESS="local") as process:
-        while not list(out.glob("work/cells/*")):
-            assert process.poll() is None
-            time.sleep(0.2)
-        children += psutil.Process(process.pid).children(recursive=True)
-        assert any(child.name() == "raylet" for child in children)
-        process.send_signal(sent)
-        error = ended(process)
-    assert process.returncode == 128 + sent
-    assert "raycond: stopped; the same command goes on from here" in error
-    assert "Traceback" not in error
-    assert _gone(children)
-
-    done = len(list(out.glob("work/cells/*")))
-    run = quantize(config(root, out, evaluate=True, methods=("random", "ddoq"), seeds=tuple(range(3))))
-    assert run.computed == {"condense": 0, "write": 0}
-    assert done >= 1
-    assert contents(out / "set") == contents(local / "set")
+    with pytest.raises(UserError, match=re.escape(text)) as refused:
+        runner.require(resources)
+    assert f"lower --cpus-per-{resources.unit} or --gpus-per-{resources.unit}" in str(refused.value)
+    runner.require(resources, workers=2)
+    assert "waiting for it to grow" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_killed_driver_on_ray_resumes_to_the_same_bytes(
-    root: Path, local: Path, tmp_path: Path, children: list[psutil.Process]
+def test_what_fits_is_no_word_and_what_fits_in_part_is_one(
+    runner: RayRunner, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "out"
-    arguments = ["--data", str(root), "--out", str(out), "--no-evaluate", "--actors", "1"]
-    with _started(arguments, RAY_ADDRESS="local") as process:
-        while not list(out.glob("work/codebooks/*/*.json")):
-            assert process.poll() is None
-            time.sleep(0.005)
-        children += psutil.Process(process.pid).children(recursive=True)
-        process.kill()
-        process.communicate(timeout=60)
-    with _started(arguments, RAY_ADDRESS="local") as process:
-        _, error = process.communicate(timeout=120)
-    assert process.returncode == 0, error
-    assert contents(out / "set") == contents(local / "set")
+    runner.require(CPU)
+    runner.require(CPU, workers=4)
+    assert capsys.readouterr().err == ""
+    runner.require(Resources(2), workers=3)
+    assert "3 workers with 2 CPUs and 0 GPUs each: 2 fit; waiting" in capsys.readouterr().err
+
+
+# ---- pools
+
+
+def test_a_pool_answers_every_job(runner: RayRunner, tmp_path: Path) -> None:
+    jobs = [str(k) for k in range(10)]
+    results = list(runner.pool(MakeDoubler(str(tmp_path)), jobs, CPU, workers=2, batch=4))
+    assert sorted(results) == sorted(f"{2 * k} on cpu of {4 if k < 8 else 2}" for k in range(10))
+    assert len(list(tmp_path.glob("made-*"))) == 2
+
+
+def test_a_worker_that_cannot_be_made_ends_the_pool_with_its_machine(runner: RayRunner) -> None:
+    with pytest.raises(UserError, match=r"worker on .+: no such codec$"):
+        list(runner.pool(MakeDoubler(broken="no such codec"), ["1", "2"], CPU, workers=1))
+
+
+def test_a_worker_without_its_device_ends_the_pool(runner: RayRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "device", lambda _: "cuda")  # as where Ray counts GPUs that torch cannot use
+    with pytest.raises(UserError, match=r"worker on .*: device cuda: .* no usable GPU"):
+        list(runner.pool(MakeDoubler(), ["1", "2"], CPU, workers=1))
+
+
+def test_a_killed_worker_is_replaced_and_no_job_is_lost(runner: RayRunner, tmp_path: Path) -> None:
+    jobs = [str(k) for k in range(6)]
+    results = list(runner.pool(MakeDoubler(str(tmp_path), deadly="3"), jobs, CPU, workers=1))
+    assert sorted(results) == sorted(f"{2 * k} on cpu of 1" for k in range(6))
+    assert (tmp_path / "dead").exists()
+    assert len(list(tmp_path.glob("made-*"))) == 2
+
+
+# ---- tasks
+
+
+def test_tasks_give_every_result_and_the_errors_themselves(runner: RayRunner) -> None:
+    results = dict(runner.tasks(square, range(30), CPU))
+    error = results.pop(5)
+    assert isinstance(error, UserError)  # and not Ray's page about it
+    assert str(error) == "five is wrong"
+    assert results == {k: k * k for k in range(30) if k != 5}
+    assert list(runner.tasks(square, [], CPU)) == []
+
+
+def test_fresh_tasks_share_no_process(runner: RayRunner) -> None:
+    processes = [result for _, result in runner.tasks(process_id, range(3), Resources(2), fresh=True)]
+    assert len({*processes, os.getpid()}) == 4
+
+
+# ---- trainings
+
+
+def test_what_restarts_would_not_mend_ends_a_training_with_its_cause(runner: RayRunner, tmp_path: Path) -> None:
+    with pytest.raises(RaycondError, match="^the loss is nan at step 7$"):
+        runner.train(CountingJob(str(tmp_path), fails_at=7), CPU)
+    assert CountingJob(str(tmp_path)).state() == b"4"
 
 
 @pytest.mark.slow
-def test_lost_node_is_survived(tmp_path: Path) -> None:
-    """In a process of its own: the cluster of the other tests keeps its nodes."""
-    source = data(tmp_path / "data", train=40)
-    script = Path(__file__).with_name("lost_node.py")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.runtime.lost_node", str(source), str(tmp_path / "out")],
-        cwd=script.parents[2],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    quantize(config(source, tmp_path / "local", restarts=300))
-    assert contents(tmp_path / "out" / "set") == contents(tmp_path / "local" / "set")
+def test_a_training_goes_on_from_its_state_to_its_last_step(
+    runner: RayRunner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = CountingJob(str(tmp_path))
+    Path(job.place).write_bytes(b"4")
+    runner.train(job, CPU, workers=2, stage="fit")
+    assert job.state() == b"10"
+    assert capsys.readouterr().err.splitlines()[-1].startswith("fit        10/10 steps")

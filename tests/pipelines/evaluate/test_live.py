@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from raycond.evaluate.table import Check, Row
+from raycond.evaluate.table import Row
 from raycond.pipelines.evaluate import live
 from raycond.pipelines.evaluate.live import LiveTable
 from raycond.pipelines.evaluate.trial import Trial
 from tests.pipelines.evaluate.trial import Broken, cell
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+from tests.support.terminal import Terminal
 
 
 @pytest.fixture(autouse=True)
@@ -27,14 +25,19 @@ def _size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
 
 
-def unit(method: str, seed: int = 0, student: str = "mlp-w4") -> Trial:
-    made = cell(Path(), train=Broken(), method=method, seed=seed, student=student)
-    return Trial.of(made, made.slug, "data", "test")
+def trial(method: str, seed: int = 0, student: str = "mlp-w4") -> Trial:
+    training = cell(Path(), train=Broken(), method=method, seed=seed, student=student)
+    return Trial.of(training, training.slug, "data", "test")
 
 
-def row(unit: Trial, top1: float) -> Row:
-    c = unit.cell
+def row(of: Trial, top1: float) -> Row:
+    c = of.cell
     return Row(c.method, c.ipc, c.student, c.seed, top1, top1, 4, 1.0, 4, "quick")
+
+
+def result(of: Trial, top1: float) -> dict[str, Any]:
+    """What a finished trial returns."""
+    return asdict(row(of, top1))
 
 
 def shown(stream: io.StringIO, table: LiveTable) -> list[str]:
@@ -48,12 +51,12 @@ def shown(stream: io.StringIO, table: LiveTable) -> list[str]:
 
 def play(stream: io.StringIO) -> tuple[LiveTable, list[str]]:
     """Four trainings, of which one was finished before, and what a terminal shows in the end."""
-    one, two, three = unit("random"), unit("medoid"), unit("d4m vae")
-    with LiveTable(4, [row(unit("random", seed=1), 40.0)], stream) as table:
+    one, two, three = trial("random"), trial("medoid"), trial("d4m vae")
+    with LiveTable(4, [row(trial("random", seed=1), 40.0)], stream) as table:
         for each in (one, two, three):
             table.started(each)
-        table.checked(one, Check(2, 1.0, 31.25, 0.5))
-        table.done(two, row(two, 43.75))
+        table.checked(one, {"step": 2, "epoch": 1.0, "top1": 31.25, "loss": 0.5})
+        table.done(two, result(two, 43.75))
         table.failed(three, "out of memory")
         picture = shown(stream, table) if stream.isatty() else []
     return table, picture
@@ -75,7 +78,7 @@ def test_a_terminal_shows_the_table_what_runs_and_what_failed() -> None:
 
 def test_in_the_end_only_progress_is_left_for_the_summary_to_follow() -> None:
     stream = Terminal()
-    before = [row(unit("random", student=f"mlp-w{k}"), 10.0) for k in range(30)]
+    before = [row(trial("random", student=f"mlp-w{k}"), 10.0) for k in range(30)]
     with LiveTable(30, before, stream) as table:
         shown(stream, table)
         stream.truncate(0)
@@ -97,12 +100,12 @@ def test_elsewhere_there_are_lines() -> None:
 
 def test_many_running_are_cut_and_a_long_table_hides_neither_progress_nor_failures() -> None:
     stream = Terminal()
-    units = [unit("random", seed) for seed in range(live.SHOWN + 3)]
-    before = [row(unit("random", student=f"mlp-w{k}"), 10.0) for k in range(30)]
+    trials = [trial("random", seed) for seed in range(live.SHOWN + 3)]
+    before = [row(trial("random", student=f"mlp-w{k}"), 10.0) for k in range(30)]
     with LiveTable(100, before, stream) as table:
-        for each in units:
+        for each in trials:
             table.started(each)
-        table.failed(units[0], "bad")
+        table.failed(trials[0], "bad")
         lines = shown(stream, table)
     assert sum(line.startswith("  random") for line in lines) == live.SHOWN
     assert any(line.startswith("train      30/100 trainings") for line in lines)
@@ -117,9 +120,9 @@ def test_before_anything_has_ended_there_is_no_table() -> None:
 
 
 def test_a_method_in_brackets_is_no_markup() -> None:
-    stream, named = Terminal(), unit("d4m vae [bold]")
+    stream, named = Terminal(), trial("d4m vae [bold]")
     with LiveTable(1, [], stream) as table:
-        table.done(named, row(named, 50.0))
+        table.done(named, result(named, 50.0))
         assert any(line.startswith("d4m vae [bold]") for line in shown(stream, table))
 
 

@@ -1,9 +1,10 @@
-"""Measured memory: what is measured together, and that it covers a real training."""
+"""The memory of trainings: what is measured, that it covers a real training, and what trials ask for."""
 
 from __future__ import annotations
 
 import multiprocessing
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,12 @@ from raycond.evaluate.cell import Cell, peak_memory
 from raycond.evaluate.train import train_and_test
 from raycond.models import students
 from raycond.pipelines.evaluate import memory
-from raycond.pipelines.evaluate.memory import Need, measure
-from raycond.runtime.ray_tune import HEADROOM
+from raycond.pipelines.evaluate.config import load_grid_config
+from raycond.pipelines.evaluate.memory import GRAIN, HEADROOM, Need, bound, measure
+from raycond.pipelines.evaluate.trial import Trial
+from raycond.runtime.local_runner import LocalRunner
+from raycond.runtime.resources import Capacity, Resources
+from raycond.runtime.trials import Request
 from tests.pipelines.evaluate.trial import PROTOCOL, Broken, cell
 
 
@@ -79,32 +84,156 @@ def test_a_teacher_is_measured_too(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert modes == ["online"]
 
 
-def _measured(made: Cell) -> int:
-    return measure(made).bytes
+# ---- processes of their own, whose peak is that of one training
 
 
-def _trained(made: Cell) -> int:
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Any]:
+    """A pool with a fresh process for every call, forked from one that has imported what they need."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["raycond.pipelines.evaluate.memory", __name__])
+    with context.Pool(2, maxtasksperchild=1) as pool:
+        yield pool
+
+
+def _measured(training: Cell) -> int:
+    torch.set_num_threads(1)
+    return measure(training).bytes
+
+
+def _trained(training: Cell) -> int:
     """As `run_cell` trains it, with more test images than one batch."""
 
     def images(count: int) -> LabelledImages:
-        side = made.options.size
+        side = training.options.size
         return LabelledImages(torch.zeros(count, 3, side, side, dtype=torch.uint8), torch.arange(count) % 4, 4)
 
     train_and_test(
-        images(40), images(1100), student=made.student, protocol=made.protocol, seed=0, device="cpu", threads=1
+        images(40), images(1100), student=training.student, protocol=training.protocol, seed=0, device="cpu", threads=1
     )
     return peak_memory()
 
 
+def small_cell(student: str, batch: int = 4, size: int = 32) -> Cell:
+    protocol = PROTOCOL.override(batch=batch)
+    return cell(Path(), train=Broken(), student=student, protocol=protocol, options=Decoding(size, "crop", 3, 10**6))
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no peak memory there")
-def test_a_training_stays_within_what_was_measured() -> None:
-    made = cell(
-        Path(),
-        train=Broken(),
-        student="convnet3-w32",
-        protocol=PROTOCOL.override(batch=4),
-        options=Decoding(32, "crop", 3, 10**6),
-    )
-    with multiprocessing.get_context("spawn").Pool(2, maxtasksperchild=1) as pool:
-        measured, real = pool.apply_async(_measured, (made,)), pool.apply_async(_trained, (made,))
-        assert real.get() < measured.get() * HEADROOM
+def test_a_training_stays_within_what_was_measured(processes: Any) -> None:
+    training = small_cell("convnet3-w32")
+    real, measured = processes.apply_async(_trained, (training,)), processes.apply_async(_measured, (training,))
+    assert real.get() < measured.get() * HEADROOM
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no peak memory there")
+@pytest.mark.parametrize(
+    ("student", "batch", "size"), [("convnet3-w64", 32, 32), ("mlp-w4096", 8, 32), ("resnet18", 16, 16)]
+)
+def test_the_bound_covers_what_is_measured(processes: Any, student: str, batch: int, size: int) -> None:
+    """Beyond the process itself, which has an allowance that would cover any of these trainings."""
+    training, tiny = small_cell(student, batch, size), small_cell("mlp-w4", 1, 4)
+    measured, least = processes.apply_async(_measured, (training,)), processes.apply_async(_measured, (tiny,))
+    grown = measured.get() - least.get()
+    assert least.get() < memory.PROCESS
+    assert grown > 20 * 2**20  # there is something to cover
+    assert grown < bound(training).bytes - memory.PROCESS
+
+
+# ---- what trials ask for
+
+
+class Cluster:
+    """A runner that answers with the capacity and the measurements that it is given, and counts what is measured."""
+
+    def __init__(self, need: Need | Exception, node_bytes: int = 2**40, cpus: int = 8) -> None:
+        self.need, self.capacity = need, Capacity(cpus, 1, node_bytes)
+        self.measured: list[Cell] = []
+        self.asked: list[tuple[Resources, bool]] = []
+
+    def tasks(
+        self, function: Any, items: Sequence[Cell], resources: Resources, *, fresh: bool = False
+    ) -> Iterator[tuple[int, Need | Exception]]:
+        assert function is measure
+        self.asked.append((resources, fresh))
+        for position, item in enumerate(items):
+            self.measured.append(item)
+            yield position, self.need
+
+
+def requests(runner: Any, trials: Sequence[Trial], **options: Any) -> list[Request]:
+    config = load_grid_config({"sets": ["x"], **options})
+    return [one.request for one in memory.with_requests(trials, config, runner)]
+
+
+def trial(device: str = "cpu", images: int = 1000, held: int = 0, **changes: Any) -> Trial:
+    training = cell(Path(), train=Broken(), device=device, **changes)
+    return Trial(training, training.slug, "fingerprint", images, 0, held)
+
+
+def test_what_surely_fits_is_not_measured() -> None:
+    one = trial()
+    total = (bound(one.cell).bytes + one.data_bytes) * HEADROOM
+    roomy, tight = (Cluster(Need(2**28, 0), int(8 * total) + more) for more in (1, -1))
+    (asked,), (measured,) = requests(roomy, [one]), requests(tight, [one])
+    assert roomy.measured == []
+    assert 0 <= asked.memory - total < GRAIN
+    assert tight.measured == [one.cell]
+    assert tight.asked == [(Resources(gpus=0.0), True)]
+    assert measured.memory < asked.memory
+
+
+def test_a_teacher_and_a_gpu_are_measured_for_they_have_no_bound() -> None:
+    taught, on_gpu = Cluster(Need(2**28, 0)), Cluster(Need(2**30, 2**36))
+    requests(taught, [trial(labeler="once:resnet18")], labeler="once:resnet18")
+    requests(on_gpu, [trial("cuda")])
+    assert (len(taught.measured), taught.asked) == (1, [(Resources(gpus=0.0), True)])
+    assert (len(on_gpu.measured), on_gpu.asked) == (1, [(Resources(gpus=1.0), True)])
+
+
+def test_trainings_that_take_the_same_memory_are_measured_once() -> None:
+    cluster = Cluster(Need(2**28, 0), node_bytes=2**32)
+    requests(cluster, [trial(seed=seed, student=student) for seed in range(3) for student in ("mlp-w4", "mlp-w5")])
+    assert [one.student for one in cluster.measured] == ["mlp-w4", "mlp-w5"]
+
+
+def test_in_one_process_nothing_is_asked_for() -> None:
+    trials = [trial()]
+    assert memory.with_requests(trials, load_grid_config({"sets": ["x"]}), LocalRunner()) == trials
+    assert memory.with_requests([], load_grid_config({"sets": ["x"]}), Cluster(Need(0, 0))) == []  # type: ignore[arg-type]
+
+
+GIB = 2**30
+
+
+def request(need: Need, device: str = "cpu", node_bytes: int = 2**40, held: int = 0, **options: Any) -> Request:
+    """What a trial asks for whose memory was measured."""
+    config = load_grid_config({"sets": ["x"], **options})
+    return memory._request(trial(device, held=held), need, config, Capacity(8, 1, node_bytes))
+
+
+def test_on_cpus_trials_ask_for_the_memory_that_was_measured() -> None:
+    asked = request(Need(GIB, 0), cpus_per_trial=2)
+    assert (asked.cpus, asked.gpus) == (2, 0)
+    assert asked.memory % GRAIN == 0
+    assert 0 <= asked.memory - (GIB + 2 * 1000 * 192) * HEADROOM < GRAIN
+    # seeds, methods and sizes that differ by a little ask for the same, and so share a process
+    assert request(Need(GIB, 0), held=1100).memory == asked.memory
+    assert request(Need(GIB, 0), held=10**7).memory > asked.memory
+    # more than any node has would wait for ever
+    assert request(Need(4 * GIB, 0), node_bytes=GIB).memory == GIB
+    assert request(Need(GIB, 0), node_bytes=0).memory == 0
+
+
+def test_a_trial_that_cannot_be_measured_has_a_node_to_itself() -> None:
+    (asked,) = requests(Cluster(ValueError("no such student"), node_bytes=4 * GIB), [trial()])
+    assert asked.memory == 4 * GIB
+
+
+def test_on_gpus_trials_ask_for_a_share() -> None:
+    share = request(Need(8 * GIB, 80 * GIB), "cuda").gpus
+    assert share == pytest.approx(0.12)  # 8 GiB and the headroom, in whole percent
+    assert request(Need(79 * GIB, 80 * GIB), "cuda").gpus == 1
+    assert request(Need(0, 0), "cuda").gpus == 1  # not measured: its failure will have a name
+    assert request(Need(8 * GIB, 80 * GIB), "cuda", gpus_per_trial=0.5).gpus == 0.5
+    assert request(Need(8 * GIB, 80 * GIB), "cuda").memory == 0

@@ -1,23 +1,22 @@
-"""Cells as units of work: what makes a record stale, what a unit costs, and that failures stay their own."""
+"""Trainings as trials: what makes a record stale, what a trial costs, and that failures stay their own."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from raycond.runtime.local_trials import LocalGrid
 
 from raycond.core import records
-from raycond.core.errors import RaycondError, UserError
 from raycond.data.images import Decoding
-from raycond.pipelines.evaluate.config import load_grid_config
-from raycond.pipelines.evaluate.trial import Trial, carry_out, run_units
+from raycond.evaluate.table import Row
+from raycond.pipelines.evaluate.trial import Trial
 from raycond.runtime.local_runner import LocalRunner
-from raycond.runtime.trials import reason
-from tests.pipelines.evaluate.trial import PROTOCOL, Broken, Told, cell, decoded, unit
-from tests.pipelines.quantize.make import config, data
+from tests.pipelines.evaluate.trial import PROTOCOL, Broken, cell, decoded, trial
+from tests.pipelines.quantize.make import data
+from tests.support.watcher import Recorder
 
 
 @pytest.fixture(scope="module")
@@ -62,55 +61,60 @@ def test_what_changes_no_accuracy_is_not(root: Path) -> None:
 
 def test_bytes_of_the_data(root: Path) -> None:
     pixels = 3 * 8 * 8
-    base = dataclasses.replace(unit(root, root), images=10, tests=20, held=0)
+    base = dataclasses.replace(trial(root, root), images=10, tests=20, held=0)
     assert base.data_bytes == 2 * (10 + 20) * pixels
     assert dataclasses.replace(base, held=1000).data_bytes == 2 * (1000 + 20) * pixels
     on_gpu = dataclasses.replace(base, held=1000, cell=cell(root, device="cuda"))
     assert on_gpu.data_bytes == (10 + 20) * pixels
 
 
-def test_a_unit_leaves_a_record_that_stands_for_it(root: Path, tmp_path: Path) -> None:
-    made = unit(root, tmp_path)
-    assert made.finished() is None
-    steps: list[int] = []
-    row = carry_out(made, lambda check: steps.append(check.step))
+def test_a_trial_leaves_a_record_that_stands_for_it(root: Path, tmp_path: Path) -> None:
+    one = trial(root, tmp_path)
+    assert one.finished() is None
+    assert one.row is None
+    steps: list[float] = []
+    result = one.run(lambda values: steps.append(values["step"]))
     assert steps == [2, 4]
-    found = made.finished()
-    assert found is not None
-    assert dataclasses.asdict(found) == row
-    assert (found.method, found.student, found.images, found.steps, len(found.curve)) == ("random", "mlp-w4", 4, 4, 2)
-    assert dataclasses.replace(made, fingerprint="other").finished() is None
-    Path(records.record_of(made.place)).write_text('{"fingerprint": 3}')
-    assert made.finished() is None
+    assert one.finished() == json.loads(json.dumps(result))
+    row = one.row
+    assert row is not None
+    assert dataclasses.asdict(row) == result
+    assert (row.method, row.student, row.images, row.steps, len(row.curve)) == ("random", "mlp-w4", 4, 4, 2)
+    assert dataclasses.replace(one, fingerprint="other").finished() is None
+    Path(records.record_of(one.place)).write_text('{"fingerprint": 3}')
+    assert one.finished() is None
 
 
-def test_reasons_are_messages_of_ours_and_types_of_others() -> None:
-    assert reason(UserError("give --val")) == "give --val"
-    assert reason(RaycondError("the loss is nan")) == "the loss is nan"
-    assert reason(KeyError("x")) == "KeyError('x')"
-
-
-def test_units_of_the_quantize_pipeline(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    units = [unit(root, tmp_path, seed=seed) for seed in range(3)]
-    units.insert(1, unit(root, tmp_path, train=Broken(), method="broken"))
-    carry_out(units[0])
-    runner = LocalRunner(config(root / "data", tmp_path / "out"))
-    rows, failures = run_units(units, runner)
-    assert [row.seed for row in rows] == [0, 1, 2]
-    assert failures == ["broken ipc1 mlp-w4 seed0: ValueError('broken images')"]
-    assert "broken ipc1 mlp-w4 seed0 failed: ValueError('broken images')" in capsys.readouterr().err
-    assert run_units(units[:1], runner) == (rows[:1], [])
-
-
-def test_the_local_grid_tells_what_happens_in_order(root: Path, tmp_path: Path) -> None:
-    units = [unit(root, tmp_path, train=Broken(), method="broken"), unit(root, tmp_path)]
-    runner, told = LocalGrid(load_grid_config({"sets": ["x"], "runner": "local", "gpus_per_trial": 0})), Told()
-    runner.run(units, told)
-    broken, fine = (one.cell.name for one in units)
-    assert told.events == [
-        *(("started", broken), ("failed", broken)),
-        *(("started", fine), ("step 2", fine), ("step 4", fine), ("done", fine)),
+def test_trials_of_a_grid_in_one_process(root: Path, tmp_path: Path) -> None:
+    trials = [trial(root, tmp_path, train=Broken(), method="broken"), trial(root, tmp_path)]
+    heard = Recorder()
+    LocalRunner().trials(trials, heard, folder=str(tmp_path / "tune"))
+    broken, fine = (one.name for one in trials)
+    assert heard.events == [
+        ("started", broken),
+        ("failed", broken),
+        ("started", fine),
+        ("step 2", fine),
+        ("step 4", fine),
+        ("done", fine),
     ]
-    assert told.rows[units[1].place] == units[1].finished()
-    assert runner.describe() == {"runner": "local", "device": "cpu"}
-    assert runner.once(len, "four") == 4
+    assert heard.failures == {broken: "ValueError('broken images')"}
+    ((place, result),) = heard.results.items()
+    assert (place, Row.from_dict(result)) == (trials[1].place, trials[1].row)
+
+
+def test_costs_are_images_through_the_student() -> None:
+    def cost(images: int, **changes: Any) -> float:
+        training = cell(Path(), train=Broken(), protocol=PROTOCOL.override(**changes))
+        return dataclasses.replace(trial(Path(), Path(), train=Broken()), cell=training, images=images).cost
+
+    assert cost(10, steps=100, batch=64) == 1000
+    assert cost(1000, steps=100, batch=64) == 6400
+    assert cost(1000, epochs=2, batch=100) == 2000
+    assert cost(1000, steps=100, batch=64, tasks=5) == 5 * 6400
+
+
+def test_what_dashboards_show_has_no_empty_value() -> None:
+    training = cell(Path(), train=Broken(), method="full", ipc=None)
+    shown = dataclasses.replace(trial(Path(), Path(), train=Broken()), cell=training).parameters
+    assert shown == {"method": "full", "ipc": 0, "student": "mlp-w4", "seed": 0, "variant": "own"}

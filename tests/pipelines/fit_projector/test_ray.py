@@ -10,7 +10,7 @@ import pytest
 
 from raycond.pipelines.fit_projector.run import fit_projector
 from tests.pipelines.fit_projector.make import config, data, projector_files
-from tests.workers import one_killed
+from tests.support.ray_workers import one_killed
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -9,7 +9,7 @@ import pytest
 
 from raycond.pipelines.train_generator.run import train_generator
 from tests.pipelines.train_generator.make import config, data, pipeline_files
-from tests.workers import one_killed
+from tests.support.ray_workers import one_killed
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long]  # tests/projector/test_ray.py is the same job
 

@@ -1,4 +1,4 @@
-"""Units of a grid for tests, and training images that go wrong; importable, because workers unpickle them."""
+"""Trials of a grid for tests, and training images that go wrong; importable, because workers unpickle them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from raycond.data.labelled import LabelledImages
 from raycond.data.sources import open_source
 from raycond.evaluate.cell import Cell
 from raycond.evaluate.protocol import preset
-from raycond.evaluate.table import Check, Row
 from raycond.evaluate.training_sets import RandomImages, TrainingImages
 from raycond.pipelines.evaluate.trial import Trial
 from raycond.pipelines.stages.splits import decode_split
@@ -70,30 +69,6 @@ def decoded(root: Path) -> None:
     decode_split("val", source, "digest", IMAGES, f"{root}/val.npz")
 
 
-def unit(root: Path, out: Path, **changes: Any) -> Trial:
-    made = cell(root, **changes)
-    return Trial.of(made, str(out / made.slug), "data", "test", images=4, tests=16)
-
-
-class Told:
-    """A watcher that remembers what it hears, in order."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[str, str]] = []
-        self.rows: dict[str, Row] = {}
-        self.failures: dict[str, str] = {}
-
-    def started(self, unit: Trial) -> None:
-        self.events.append(("started", unit.cell.name))
-
-    def checked(self, unit: Trial, check: Check) -> None:
-        self.events.append((f"step {check.step}", unit.cell.name))
-
-    def done(self, unit: Trial, row: Row) -> None:
-        self.events.append(("done", unit.cell.name))
-        assert unit.place not in self.rows
-        self.rows[unit.place] = row
-
-    def failed(self, unit: Trial, why: str) -> None:
-        self.events.append(("failed", unit.cell.name))
-        self.failures[unit.cell.name] = why
+def trial(root: Path, out: Path, **changes: Any) -> Trial:
+    training = cell(root, **changes)
+    return Trial.of(training, str(out / training.slug), "data", "test", images=4, tests=16)
