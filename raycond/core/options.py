@@ -20,16 +20,10 @@ import pydantic
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from raycond.core.errors import UserError
-
 STRICT = pydantic.ConfigDict(extra="forbid", use_attribute_docstrings=True)
 """The pydantic settings of every configuration: no unknown fields, and docstrings under fields are their texts."""
 
 _METAVARS = {int: "N", float: "X", str: "TEXT"}
-
-
-class OptionError(UserError):
-    """A wrong option or value: the command line adds which `--help` lists the options."""
 
 
 class Configuration:
@@ -268,10 +262,9 @@ def _metadata(field: FieldInfo, key: str) -> Any:
     return extra.get(key) if isinstance(extra, dict) else None
 
 
-def _section_type(field: FieldInfo) -> type[Configuration]:
+def _section_type(field: FieldInfo) -> Any:
     kinds = [kind for kind in get_args(field.annotation) if kind is not type(None)]
-    found: type[Configuration] = kinds[0] if kinds else field.annotation  # type: ignore[assignment]
-    return found
+    return kinds[0] if kinds else field.annotation
 
 
 def _paragraph(kind: type) -> str:

@@ -11,7 +11,8 @@ import pydantic
 import yaml
 
 from raycond.core import files
-from raycond.core.options import Option, OptionError, command_line, options_of, sections_of
+from raycond.core.errors import OptionError
+from raycond.core.options import Option, command_line, options_of, sections_of
 from raycond.core.registry import did_you_mean
 from raycond.pipelines.places import run_name
 
@@ -116,6 +117,13 @@ def merge(kind: type, found: Sequence[Layer]) -> Merged:
     return merged
 
 
+def load(kind: type[T], options: Mapping[str, Any]) -> T:
+    """A configuration from options alone. Raises OptionError that names a wrong one."""
+    merged = merge(kind, [Layer(options)])
+    make_absolute(kind, merged)
+    return validated(kind, merged)
+
+
 def settle(kind: type, merged: Merged, suffix: str = "") -> None:
     """Give a run without a name or folder those of its source (runs/NAME and `suffix`), and make addresses absolute."""
     values = merged.values
@@ -137,9 +145,13 @@ def make_absolute(kind: type, merged: Merged) -> None:
 def validated(kind: type[T], merged: Merged) -> T:
     """The configuration of these values. Raises OptionError that names what is wrong, by the option's name."""
     try:
-        return kind(**merged.values)
+        found = kind(**merged.values)
     except pydantic.ValidationError as error:
         raise OptionError("; ".join(dict.fromkeys(_complaints(kind, merged, error)))) from error
+    for one in options_of(kind):
+        if one.about.choices is not None and one.path in merged.sources:
+            _require_choice(one, str(getattr(found, one.path[0])), merged.sources[one.path])
+    return found
 
 
 def shown(values: Sequence[Any]) -> str:
@@ -161,16 +173,30 @@ def _complaints(kind: type, merged: Merged, error: pydantic.ValidationError) -> 
         if option is None:  # a check of several fields, whose message names them
             yield str(one["msg"]).removeprefix("Value error, ")
             continue
+        if one["type"].startswith("missing"):
+            yield f"{option.flag} is missing: {option.text.partition('. ')[0].rstrip('.')}"
+            continue
         source = merged.sources.get(option.path, "")
-        yield f"{option.flag}: {_expected(option, one)}, not {one['input']!r}{_where(source)}"
+        yield f"{option.flag}: {_expected(option, one)}, not {one['input']!r}{_where(source)}{_near(option, one)}"
 
 
 def _expected(option: Option, error: Any) -> str:
     if error["type"] == "literal_error":
-        near = did_you_mean(str(error["input"]), map(str, option.choices)).replace("; ", ", ").rstrip("?")
-        return f"expected one of {', '.join(map(str, option.choices))}{near}"
+        return f"expected one of {', '.join(map(str, option.choices))}"
     expected = _EXPECTED.get(error["type"])
     return f"expected {expected.format(**error.get('ctx', {}))}" if expected else str(error["msg"])
+
+
+def _near(option: Option, error: Any) -> str:
+    return did_you_mean(str(error["input"]), map(str, option.choices)) if error["type"] == "literal_error" else ""
+
+
+def _require_choice(one: Option, value: str, source: str) -> None:
+    """Raise OptionError unless the value is one of the option's words, or begins with one and a colon."""
+    word, known = value.partition(":")[0], list(map(str, one.choices))
+    if word not in known:
+        hint = did_you_mean(word, known)
+        raise OptionError(f"{one.flag}: expected one of {', '.join(known)}, not {value!r}{_where(source)}{hint}")
 
 
 def _where(source: str) -> str:

@@ -37,8 +37,8 @@ class RunOptions(Configuration):
     of an earlier run to go on with it."""
 
     seed: int = option(0, ge=0)
-    """Seed of everything random in the run. The same seed on the same machine gives the same bytes; change it to see how
-    much a result depends on chance."""
+    """Seed of everything random in the run. The same seed on the same machine gives the same bytes; change it to see
+    how much a result depends on chance."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -77,7 +77,7 @@ class SourceOptions(Configuration):
 class ImageOptions(Configuration):
     """The form in which images are decoded."""
 
-    GROUP = "images"
+    GROUP = "image"
 
     size: int = option(256, ge=1)
     """Pixels on each side of the square that images are brought to when they are read. The codec's factor must divide
@@ -103,8 +103,8 @@ class CodecOptions(Configuration):
     """What an AutoencoderKL gives for an image: the mean of its posterior, or one sample drawn with --seed."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto")
-    """Number format in which codec and diffusion model compute; `auto` is bfloat16 on GPUs and float32 on
-    CPUs. Give float32 where latents or images come out as NaN."""
+    """Number format in which codec and diffusion model compute; `auto` is bfloat16 on GPUs and float32 on CPUs. Give
+    float32 where latents or images come out as NaN."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -114,8 +114,8 @@ class MachineOptions(Configuration):
     GROUP = "machine"
 
     runner: Literal["ray", "local"] = option("ray")
-    """`ray` spreads the work over a Ray cluster: the one that RAY_ADDRESS names, or one started on this machine; `local`
-    does everything in this process, one thing after another."""
+    """`ray` spreads the work over a Ray cluster: the one that RAY_ADDRESS names, or one started on this machine;
+    `local` does everything in this process, one thing after another."""
 
     dashboard: bool = option(True)
     """Start Ray's dashboard (port 8265) with a Ray that is started here. Leave it out to save memory and a few

@@ -11,9 +11,8 @@ from raycond.core.options import STRICT, Configuration, option
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class AutoencoderConfig(Configuration):
-    """The small AutoencoderKL of `--codec train`: its layers, and its training on the source's images with
-    L1 + kl · KL by AdamW under a one-cycle schedule. No paper sets these values; they are chosen for images of 8 to 64
-    pixels."""
+    """The small AutoencoderKL of `--codec train`: its layers, and its training on the source's images with L1 + kl · KL
+    by AdamW under a one-cycle schedule. No paper sets these values; they are chosen for images of 8 to 64 pixels."""
 
     GROUP = "autoencoder"
 

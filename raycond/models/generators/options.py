@@ -35,8 +35,8 @@ class GeneratorOptions(Configuration):
     The larger it is, the further the image may leave the centroid. 0.7 is D4M's."""
 
     guidance: float | None = option(None, ge=0, unset="8 with sd, 4 with dit")
-    """With sd or dit: scale of classifier-free guidance towards the class; up to 1 there is none. The defaults are D4M's
-    and Peebles and Xie's."""
+    """With sd or dit: scale of classifier-free guidance towards the class; up to 1 there is none. The defaults are
+    D4M's and Peebles and Xie's."""
 
     steps: int = option(50, ge=1)
     """With sd or dit: steps of the whole schedule, of which --strength or --noise says how many are run."""

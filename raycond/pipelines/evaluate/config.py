@@ -8,7 +8,8 @@ from typing import Any, Literal
 from pydantic.dataclasses import dataclass
 
 from raycond.core import files
-from raycond.core.options import STRICT, Configuration, OptionError, option
+from raycond.core.errors import OptionError
+from raycond.core.options import STRICT, Configuration, option
 from raycond.pipelines.loading import Layer, make_absolute, merge, shown, validated
 from raycond.pipelines.options import MAX_PIXELS, MachineOptions, MessageOptions
 from raycond.pipelines.places import labeler_place, place, yaml_place

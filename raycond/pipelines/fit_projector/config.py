@@ -23,7 +23,7 @@ def _base_place(spec: str) -> str:
 class ProjectorImages(ImageOptions):
     """The form in which images are decoded."""
 
-    GROUP = "images"
+    GROUP = "image"
 
     size: int = option(224, ge=1)
     """Pixels on each side of the square that images are decoded to, once, into --out; views are made from it. It should
@@ -50,7 +50,8 @@ class ProjectorShape(Configuration):
     """Rank of the delta on the classifier of class texts; 0 for none."""
 
     layout: Literal["3x3", "peft"] = option("3x3")
-    """Which convolutions have a delta: those of 3 × 3, or all but those of downsampling, as the library peft chooses."""
+    """Which convolutions have a delta: those of 3 × 3, or all but those of downsampling, as the library peft
+    chooses."""
 
     head: Literal["text", "full", "scratch"] = option("text")
     """The classifier: embeddings of the class texts with a delta, one that starts at these embeddings and is learned
@@ -60,7 +61,8 @@ class ProjectorShape(Configuration):
     """Texts that class names are put into: photo, simple (OpenAI's seven), or your own with {} for the name."""
 
     dtype: Literal["float32", "float16", "int8"] = option("float16")
-    """Number format of the delta that is written; int8 halves its bytes once more, and the report says what it costs."""
+    """Number format of the delta that is written; int8 halves its bytes once more, and the report says what it
+    costs."""
 
     ipc: int = option(50, ge=1)
     """Images per class for which the printed table compares the bytes of labels. It changes nothing else."""

@@ -106,8 +106,8 @@ class EvaluationOptions(Configuration):
     choices, by `raycond evaluate`."""
 
     protocol: str = option("quick", metavar="NAME")
-    """Recipe under which students are trained and tested, one that learns hard labels. Numbers of different protocols do
-    not compare; `quick` compares with nothing published."""
+    """Recipe under which students are trained and tested, one that learns hard labels. Numbers of different protocols
+    do not compare; `quick` compares with nothing published."""
 
     students: tuple[str, ...] = option(("convnet3-w32",), metavar="NAME")
     """Networks that are trained from scratch: convnet3 to convnet6 and mlp (with options, such as convnet4-w64-bn),

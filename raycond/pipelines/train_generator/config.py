@@ -28,7 +28,7 @@ from raycond.runtime.resources import Resources
 class EncodingOptions(Configuration):
     """How images are brought to latents, once, before the training."""
 
-    GROUP = "images"
+    GROUP = "image"
 
     flip: bool = option(False)
     """Train on mirrored images too. Leave it off where left and right differ, as in digits."""

@@ -10,7 +10,7 @@ import pytest
 from raycond.cli.fit_projector import projector_options
 from raycond.core.errors import UserError
 from raycond.pipelines.fit_projector.config import FIT_OPTIONS, TEACHER_OPTIONS, ProjectorConfig, load_projector_config
-from raycond.pipelines.options import presets
+from raycond.pipelines.loading import presets
 
 
 def test_presets() -> None:

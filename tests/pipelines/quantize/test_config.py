@@ -11,7 +11,7 @@ import pytest
 
 from raycond.core.errors import UserError
 from raycond.pipelines.evaluate.config import load_grid_config
-from raycond.pipelines.options import presets
+from raycond.pipelines.loading import presets
 from raycond.pipelines.quantize.config import QuantizeConfig, load_config
 
 

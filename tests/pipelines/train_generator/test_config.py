@@ -10,7 +10,7 @@ import pytest
 from raycond.cli.train_generator import generator_options
 from raycond.core.errors import UserError
 from raycond.models.generators.options import DitConfig
-from raycond.pipelines.options import presets
+from raycond.pipelines.loading import presets
 from raycond.pipelines.train_generator.config import GeneratorTrainingConfig, load_generator_config
 
 
