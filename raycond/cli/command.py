@@ -55,6 +55,11 @@ class Command:
     """What it reads, does and leaves behind, in a few sentences: the docstring of its module."""
 
     @property
+    def description(self) -> str:
+        """The text as one line."""
+        return " ".join((self.text or "").split())
+
+    @property
     def options(self) -> tuple[Option, ...]:
         """All options of the command line, in the order of its help."""
         return tuple(one for kind in (*self.kinds, CommonOptions) for one in command_line(kind))

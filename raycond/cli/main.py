@@ -13,10 +13,14 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import raycond
 from raycond.core.errors import OptionError, RaycondError
 from raycond.core.registry import did_you_mean
+
+if TYPE_CHECKING:
+    from raycond.cli.command import Command
 
 COMMANDS = {
     "quantize": "condense an image set into a small weighted one (DDOQ, D4M)",
@@ -53,15 +57,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(name, lambda: run_command(name, arguments[1:]), verbose="--verbose" in arguments)
 
 
+def command_of(name: str) -> Command:
+    """A command, imported."""
+    command: Command = importlib.import_module(f"raycond.cli.{name.replace('-', '_')}").COMMAND
+    return command
+
+
 def run_command(name: str, arguments: Sequence[str]) -> int:
     """Read a command's options and carry it out; its exit code. Raises RaycondError, SystemExit for `--help`."""
     from raycond.cli.parsing import parse
 
-    command = importlib.import_module(f"raycond.cli.{name.replace('-', '_')}").COMMAND
+    command = command_of(name)
     options = parse(name, COMMANDS[name], command, arguments)
     options.pop("verbose", None)
-    code: int = command.run(options)
-    return code
+    return command.run(options)
 
 
 def guarded(name: str, work: Callable[[], int], *, verbose: bool = False) -> int:

@@ -81,17 +81,15 @@ def _argument(one: Option) -> Any:
         else "(required)"
         if one.required
         else "",
-        metavar=None if one.is_switch else _metavar(one),
+        metavar=None if one.is_switch else one.metavars,
     )
     return Annotated[kind, about, tyro.conf.Positional] if one.positional else Annotated[kind, about]
 
 
-def _metavar(one: Option) -> str:
-    return f"{one.metavar} [{one.metavar} ...]" if one.count is None else " ".join([one.metavar] * one.count)
-
-
 def _description(summary: str, command: Command) -> str:
-    text = textwrap.fill(" ".join((command.text or "").split()), shutil.get_terminal_size().columns)
+    """Indented, for tyro joins the lines that are not."""
+    width = shutil.get_terminal_size().columns
+    text = textwrap.fill(command.description, width, initial_indent="  ", subsequent_indent="  ")
     examples = "\n".join(f"  {line}" for line in command.examples)
     return f"{summary[0].upper()}{summary[1:]}.\n\n{text}\n\nExamples:\n{examples}\n"
 
@@ -129,4 +127,4 @@ def _incomplete(message: str, options: Iterable[Option]) -> OptionError:
 
 
 def _missing(one: Option) -> OptionError:
-    return OptionError(f"{one.flag}: its value is missing; expected {one.flag} {_metavar(one)}")
+    return OptionError(f"{one.flag}: its value is missing; expected {one.flag} {one.metavars}")

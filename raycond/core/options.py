@@ -174,6 +174,11 @@ class Option:
         return _METAVARS.get(self.item_type, "VALUE")
 
     @property
+    def metavars(self) -> str:
+        """What stands for all its values in `--help`."""
+        return f"{self.metavar} [{self.metavar} ...]" if self.count is None else " ".join([self.metavar] * self.count)
+
+    @property
     def default_text(self) -> str:
         """The default in words, as it would be typed; empty if there is none."""
         if self.about.unset:
@@ -182,7 +187,7 @@ class Option:
             return ""
         if isinstance(self.default, bool):
             return "yes" if self.default else "no"
-        if isinstance(self.default, tuple | list):
+        if isinstance(self.default, tuple | list | dict):
             return " ".join(map(str, self.default)) or "none"
         return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
 
