@@ -14,6 +14,10 @@ class UserError(RaycondError):
     """A bad option or input: the message names it, says what was expected and what to do."""
 
 
+class OptionError(UserError):
+    """An option that does not exist or has a wrong value; the command line adds where the options are listed."""
+
+
 class ClassMismatch(UserError):  # noqa: N818 - reads as the thing it reports
     """Two class lists that must be the same are not."""
 

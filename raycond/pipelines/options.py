@@ -1,156 +1,168 @@
-"""Options of a run: read from a preset, a YAML file and the command line, checked, and made absolute."""
+"""Groups of options that several pipelines share: which images, at which size, through which codec, on what machine."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from importlib import resources
-from typing import Any, TypeVar
+from typing import Literal
 
-import pydantic
-import yaml
+from pydantic.dataclasses import dataclass
 
-from raycond.core import files
-from raycond.core.errors import UserError
+from raycond.core.options import STRICT, Configuration, option
+from raycond.pipelines.places import place, spec_place
 
-T = TypeVar("T")
+MAX_PIXELS = 178_956_970
+"""Pixels of the largest image that is decoded, as Pillow draws the line: it refuses larger ones itself."""
 
-
-def presets(folder: str = "") -> dict[str, str]:
-    """Name → YAML text of every preset: of a quantization, or of `generators` or `projectors`."""
-    found = resources.files("raycond").joinpath("presets", folder)
-    entries = sorted(found.iterdir(), key=lambda entry: entry.name)
-    return {e.name.removesuffix(".yaml"): e.read_text() for e in entries if e.name.endswith(".yaml")}
+CODEC = "kl:stabilityai/sd-vae-ft-mse"
+"""The codec of most published latent diffusion models at 256 pixels, DiT among them."""
 
 
-def layers(
-    options: Mapping[str, Any], known: Mapping[str, str], preset: str | None, config: str | None
-) -> list[dict[str, Any]]:
-    """What a preset, a YAML file and options say, the strongest last. Raises UserError where one cannot be read."""
-    found = []
-    if preset is not None:
-        if preset not in known:
-            raise UserError(f"--preset {preset}: not one of {', '.join(known)}")
-        found.append(_yaml(known[preset], f"preset {preset}"))
-    if config is not None:
-        try:
-            text = files.read_bytes(config).decode()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"--config {config}: cannot be read: {error}") from error
-        found.append(_yaml(text, f"--config {config}"))
-    return [*found, dict(options)]
+def codec_kinds() -> tuple[str, ...]:
+    from raycond.models.codecs.registry import KINDS
+
+    return tuple(KINDS)
 
 
-def merge_layers(found: Sequence[Mapping[str, Any]], section: str, options: Mapping[str, str]) -> dict[str, Any]:
-    """One mapping of all layers. options: field of the section → the option of its own that it is."""
-    merged: dict[str, Any] = {}
-    for layer in found:
-        own = {field: layer[option] for field, option in options.items() if option in layer}
-        if not isinstance(layer.get(section) or {}, Mapping):
-            raise UserError(f"--{section}: expected `field: value` lines, not {layer[section]!r}")
-        rest = {key: value for key, value in layer.items() if key not in options.values()}
-        merged |= {**rest, section: {**merged.get(section, {}), **(layer.get(section) or {}), **own}}
-    return merged
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RunOptions(Configuration):
+    """What the run is called, where its files go, and the seed of what is random in it."""
+
+    GROUP = "run"
+
+    name: str = option(unset="from --data")
+    """Name of what is made, which is written into it; letters, digits, dots and dashes. Give one where the last folder
+    of --data says nothing."""
+
+    out: str = option("", metavar="DIR", unset="runs/NAME", place=place)
+    """Folder of the run: local, s3:// or gs://. On a cluster every machine must be able to write there. Give the folder
+    of an earlier run to go on with it."""
+
+    seed: int = option(0, ge=0)
+    """Seed of everything random in the run. The same seed on the same machine gives the same bytes; change it to see
+    how much a result depends on chance."""
 
 
-def check_fields(merged: Mapping[str, Any], kind: Any) -> None:
-    """Raise UserError for a field that the configuration does not have."""
-    known = field_names(kind)
-    for key in merged:
-        if key not in known:
-            raise UserError(f"configuration: unknown field {key!r}; known: {', '.join(sorted(known))}")
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SourceOptions(Configuration):
+    """Which images are read, and what happens to those that cannot be used."""
+
+    GROUP = "source"
+
+    data: str = option("", metavar="URI", unset="the preset's", place=place)
+    """Address of the training images: a tree of class folders, WebDataset .tar files, Parquet files, a folder of idx
+    files, or digits: for the 1,797 digits that scikit-learn ships. It may be local, s3://, gs:// or hf://."""
+
+    limit: int | None = option(None, ge=1, unset="all images")
+    """Number of images of each class that are used, chosen by a hash of their names. Give a small number to try a
+    command out."""
+
+    classes: int | None = option(None, ge=1, unset="all classes")
+    """Number of classes that are used, the first in class order. Give a small number to try a command out."""
+
+    image_column: str | None = option(None, metavar="NAME", unset="found by type and name")
+    """Column of a Parquet source that holds the images. Give it where there are several such columns."""
+
+    label_column: str | None = option(None, metavar="NAME", unset="found by type and name")
+    """Column of a Parquet source that holds the labels. Give it where there are several such columns."""
+
+    max_bad: str = option("1%", metavar="N|P%")
+    """How many images may turn out unreadable before the run stops, as a number or a share of all. Those that are left
+    out are listed in quarantine.parquet with the reason."""
+
+    max_pixels: int = option(MAX_PIXELS, ge=1)
+    """Number of pixels above which an image is left out as a decompression bomb. Lower it where images come from people
+    you do not trust; Pillow never opens more than the default."""
 
 
-def settle(merged: dict[str, Any], kind: Any, addresses: Sequence[str], suffix: str = "") -> None:
-    """Give a run without name or folder those of its source (runs/NAME and `suffix`), and make addresses absolute.
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ImageOptions(Configuration):
+    """The form in which images are decoded."""
 
-    Raises UserError for a field that the configuration does not have.
-    """
-    check_fields(merged, kind)
-    merged.setdefault("name", run_name(str(merged.get("data", ""))))
-    merged.setdefault("out", files.join("runs", f"{merged['name']}{suffix}"))
-    make_absolute(merged, addresses)
+    GROUP = "image"
 
+    size: int = option(256, ge=1)
+    """Pixels on each side of the square that images are brought to when they are read. The codec's factor must divide
+    it."""
 
-def make_absolute(merged: dict[str, Any], addresses: Sequence[str]) -> None:
-    for key in addresses:
-        if merged.get(key):
-            merged[key] = place(str(merged[key]))
+    resize: Literal["crop", "squash"] = option("crop")
+    """How an image becomes a square: `crop` scales the shorter side and cuts the center out, `squash` scales both sides
+    and keeps everything."""
 
 
-def field_names(kind: Any) -> tuple[str, ...]:
-    return tuple(f.name for f in fields(kind))
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CodecOptions(Configuration):
+    """The autoencoder that takes images to latents, in which everything is computed, and back."""
+
+    GROUP = "codec"
+
+    codec: str = option(CODEC, metavar="KIND[:WHERE]", choices=codec_kinds, place=spec_place)
+    """The codec: kl:WHERE or tiny:WHERE for an autoencoder of diffusers from a hub name or a folder, taef2:FOLDER,
+    pixels for none, or train for a small one that is trained on the images first as the `autoencoder` section of a
+    preset or a --config file describes it."""
+
+    posterior: Literal["mean", "sample"] = option("mean")
+    """What an AutoencoderKL gives for an image: the mean of its posterior, or one sample drawn with --seed."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto")
+    """Number format in which codec and diffusion model compute; `auto` is bfloat16 on GPUs and float32 on CPUs. Give
+    float32 where latents or images come out as NaN."""
 
 
-def validated(kind: type[T], merged: Mapping[str, Any], section: str, options: Mapping[str, str]) -> T:
-    """The configuration. Raises UserError that names wrong options; those of a section have names of their own."""
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class MachineOptions(Configuration):
+    """Where the work is done and with how much of the machine. None of these changes what the results mean."""
 
-    def told(error: Any) -> str:
-        loc = error["loc"]
-        if loc[:1] == (section,) and len(loc) > 1:
-            return complaint({**error, "loc": (options.get(loc[1], loc[1]), *loc[2:])})
-        return complaint({**error, "loc": ()} if loc == (section,) else error)
+    GROUP = "machine"
 
-    try:
-        return kind(**merged)
-    except pydantic.ValidationError as error:
-        raise UserError("; ".join(told(e) for e in error.errors())) from error
+    runner: Literal["ray", "local"] = option("ray")
+    """`ray` spreads the work over a Ray cluster: the one that RAY_ADDRESS names, or one started on this machine;
+    `local` does everything in this process, one thing after another."""
 
-
-def complaint(error: Any) -> str:
-    """One complaint of pydantic, by the name of the option that it is about."""
-    if not error["loc"]:
-        return str(error["msg"]).removeprefix("Value error, ")
-    name = "--" + str(error["loc"][0]).replace("_", "-")
-    inner = "".join(f", {part}" for part in error["loc"][1:] if isinstance(part, str))
-    return f"{name}{inner}: {error['msg']}, not {error['input']!r}"
+    dashboard: bool = option(True)
+    """Start Ray's dashboard (port 8265) with a Ray that is started here. Leave it out to save memory and a few
+    seconds."""
 
 
-def shown(values: Sequence[Any]) -> str:
-    return " ".join(map(str, values)) or "none"
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class MessageOptions(Configuration):
+    """What is printed."""
+
+    GROUP = "message"
+
+    verbose: bool = option(False)
+    """Show everything that is written to the run's log file, raycond.log in --out, on the terminal too."""
 
 
-def run_name(data: str) -> str:
-    """A name for what comes from a source: /data/imagenet/train is imagenet."""
-    parts = [part for part in re.split(r"[/:]+", data) if part not in ("", "train", "training")]
-    name = re.sub(r"[^\w.-]+", "-", re.split(r"[{*?\[]", parts[-1])[0]) if parts else ""
-    return re.sub(r"\.(tar|parquet)$", "", name).strip("-.") or "run"
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DecodingOptions(Configuration):
+    """How images are decoded."""
+
+    GROUP = "machine"
+
+    decode_threads: int = option(0, ge=0, unset="CPUs of a worker + 1")
+    """Threads of each worker that decode images while it computes. Raise it where a GPU waits for images."""
 
 
-def place(uri: str) -> str:
-    """An address that workers in other folders can open; built-in sets (`digits:`) stay as they are."""
-    return uri if uri.endswith(":") else files.absolute(uri)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class WorkerOptions(MachineOptions, DecodingOptions):
+    """The workers of a training. Together they change no more than the last bits of a result: the order of its sums."""
 
+    GROUP = "machine"
 
-def spec_place(spec: str) -> str:
-    """`KIND:WHERE` with a WHERE that workers in other folders can open."""
-    kind, _, where = spec.partition(":")
-    local = where.partition("//")[0]
-    return f"{kind}:{files.absolute(where)}" if local and files.exists(local) and "@" not in where else spec
+    checkpoint_every: int = option(1000, ge=1, metavar="STEPS")
+    """Steps between checkpoints, from which a training goes on after it was stopped. Lower it where a step is slow or
+    machines are taken away often."""
 
+    workers: int = option(1, ge=1)
+    """Workers that share each batch of every training; the batch must be a multiple of them. Only --runner ray has more
+    than one."""
 
-def labeler_place(spec: str) -> str:
-    """`teacher:NAME@FILE,…`, `projector:DIR[,clip=…]` or `stored:DIR` that workers in other folders can open."""
-    kind, _, where = spec.partition(":")
-    if kind in ("projector", "stored"):
-        folder, comma, clip = where.partition(",clip=")
-        return f"{kind}:{files.absolute(folder)}{comma}{clip_place(clip)}"
-    head, at, rest = spec.partition("@")
-    where, comma, more = rest.partition(",")
-    return f"{head}@{files.absolute(where)}{comma}{more}" if at else spec
+    gpus_per_worker: float = option(-1, unset="1 where there are GPUs")
+    """GPUs of each worker, 0 or 1. Give 0 to train on CPUs beside GPUs that others use."""
 
+    cpus_per_worker: int = option(1, ge=1)
+    """CPUs of each worker, and its torch threads. float32 sums depend on it: keep it to get the same bytes again."""
 
-def clip_place(spec: str) -> str:
-    """A local folder of a CLIP as every worker can open it; names of open_clip stay as they are."""
-    return files.absolute(spec) if spec and files.exists(spec) else spec
-
-
-def _yaml(text: str, what: str) -> dict[str, Any]:
-    try:
-        value = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{what}: not valid YAML: {error}") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{what}: expected `field: value` lines")
-    return value
+    def require_workers(self) -> None:
+        """Raise ValueError for a number of GPUs that a worker cannot have."""
+        if self.gpus_per_worker not in (-1, 0, 1):
+            raise ValueError(f"--gpus-per-worker {self.gpus_per_worker:g}: expected 0 or 1")

@@ -10,26 +10,22 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
 
-from raycond.cli.main import main
+from raycond.cli.main import guarded, main
 from raycond.core import files
+from raycond.core.errors import UserError
 from raycond.pipelines.evaluate import trial as trial_module
 from raycond.sets.verify import verify
-from tests.conftest import ROOT
 from tests.data.make import tar
 from tests.pipelines.quantize.make import CLASSES, contents, data, stamps
 from tests.support.processes import ended
 
-OPTIONS = {
-    *("--preset", "--config", "--data", "--val", "--out", "--codec", "--size", "--resize", "--ipc", "--quantizer"),
-    *("--weights", "--generator", "--limit", "--classes", "--seed", "--actors", "--gpus-per-actor"),
-    *("--cpus-per-actor", "--max-bad", "--runner", "--students", "--seeds", "--no-evaluate", "--dry-run"),
-}
 SMALL = ["--codec", "pixels", "--size", "8", "--ipc", "1", "3", "--runner", "local"]
 TRAINED = ["--students", "convnet3-w8", "--seeds", "0"]
 
@@ -51,30 +47,19 @@ def exit_code(arguments: list[str]) -> int:
         return int(stop.code or 0)
 
 
-def test_help_has_every_option(capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_code(["quantize", "--help"]) == 0
-    found = set(re.findall(r"--[a-z0-9-]+", capsys.readouterr().out))
-    assert found >= OPTIONS
-
-
-def test_script_of_the_pipeline_has_the_same_options() -> None:
-    script = str(ROOT / "pipelines" / "imagenet_quantize.py")
-    done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True)
-    assert set(re.findall(r"--[a-z0-9-]+", done.stdout)) >= OPTIONS
-
-
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--preset", "x"], "--preset x: not one of digits, imagenet"),
+        (["--preset", "digist"], r"--preset digist: not one of digits, imagenet; did you mean digits\?"),
         (["--generator", "x"], "--generator"),
-        (["--codec", "x"], "--codec x: unknown kind 'x'"),
+        (["--codec", "x"], "--codec: expected one of kl, .*, not 'x'"),
         (["--students", "x"], "--students: student 'x' is not known"),
         (["--protocol", "x"], "--protocol"),
-        (["--quantizer", "x"], "--quantizer: invalid choice: 'x'"),
+        (["--quantizer", "loyd"], r"--quantizer: expected one of lloyd, .*, not 'loyd'; did you mean lloyd\?"),
         (["--ipc", "0"], "--ipc"),
         (["--ipc", "3", "3"], "--ipc"),
-        (["--ipc", "many"], "--ipc: invalid int value: 'many'"),
+        (["--ipc", "many"], "--ipc: expected a whole number, not 'many'"),
+        (["--ipc"], "--ipc: its value is missing"),
         (["--seeds", "-1"], "--seeds"),
         (["--classes", "5"], "--classes 5"),
         (["--max-bad", "x"], "--max-bad"),
@@ -82,7 +67,8 @@ def test_script_of_the_pipeline_has_the_same_options() -> None:
         (["--data", "nowhere"], "--data: .*nowhere: does not exist"),
         (["--val", "nowhere"], "--val: .*nowhere: does not exist"),
         (["--config", "nowhere"], "--config nowhere"),
-        (["--unknown"], "--unknown"),
+        (["--unknown"], "--unknown: no such option"),
+        (["--no-evaluat"], r"--no-evaluat: no such option; did you mean --no-evaluate"),
         (["--out", "memory://x", "--runner", "ray"], "--out memory://x"),
     ],
 )
@@ -93,7 +79,7 @@ def test_bad_value_is_one_message_and_exit_code_2(
     assert exit_code(command) == 2
     error = capsys.readouterr().err
     assert error.startswith("raycond: ")
-    assert re.search(text, error.splitlines()[0])
+    assert re.search(text, error)
     assert "Traceback" not in error
     assert not (tmp_path / "out").exists()
 
@@ -207,6 +193,89 @@ def test_failed_training_is_listed_and_the_others_are_made(
     monkeypatch.setattr(trial_module, "run_cell", real)
     assert run(root, tmp_path / "out", *TRAINED, "--ipc", "1", "--methods", "d4m", "ddoq") == 0
     assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ([], "raycond: give a command (raycond --help lists the commands)"),
+        (
+            ["quantise"],
+            "raycond: quantise: no such command; did you mean quantize? (raycond --help lists the commands)",
+        ),
+        (["--quantize"], "raycond: --quantize: no such command"),
+        (["verify"], "raycond: PATH is missing: Folder of a condensed set, "),
+    ],
+)
+def test_wrong_commands(arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith(text)
+    assert shown.err.count("\n") == 1
+    assert not shown.out
+
+
+def test_error_in_an_option_names_the_help_of_its_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--sets", "a", "--seed", "1"]) == 2
+    text = "raycond: --seed: no such option; did you mean --seeds? (raycond evaluate --help lists the options)\n"
+    assert capsys.readouterr().err == text
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"raycond \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        (KeyboardInterrupt(), 130),
+        (KeyboardInterrupt("in words"), 130),
+        (KeyboardInterrupt(signal.SIGTERM), 143),
+        (KeyboardInterrupt("in words", signal.SIGTERM), 143),
+        (UserError("wrong"), 2),
+        (OSError("full"), 1),
+    ],
+)
+def test_exit_codes(raised: BaseException, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> int:
+        raise raised
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert guarded("verify", work) == code
+    assert signal.getsignal(signal.SIGTERM) is before
+    shown = capsys.readouterr().err
+    assert ("stopped; the same command goes on" in shown) == isinstance(raised, KeyboardInterrupt)
+    assert "Traceback" not in shown
+
+
+def test_sigterm_ends_the_work_whatever_is_raised_after_it() -> None:
+    def work() -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("by Ray") from None
+        return 0
+
+    assert guarded("verify", work) == 143
+
+
+def test_work_in_another_thread(capsys: pytest.CaptureFixture[str]) -> None:
+    def failing() -> int:
+        raise UserError("wrong")
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(guarded, "verify", lambda: 0).result() == 0
+        assert pool.submit(guarded, "verify", failing).result() == 2
+    assert capsys.readouterr().err == "raycond: wrong\n"
+
+
+def test_verbose_shows_where_an_error_comes_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(tmp_path), "--verbose"]) == 2
+    *trace, message = capsys.readouterr().err.splitlines()
+    assert trace[0] == "Traceback (most recent call last):"
+    assert message.startswith("raycond: ")
 
 
 # with Ray, and for SIGINT: tests/runtime/test_cluster.py

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
-import pydantic
 import torch
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
 from raycond.core import files
+from raycond.models.codecs.options import AutoencoderConfig
 
 
 def train_autoencoder(
@@ -90,23 +89,3 @@ def save_autoencoder(model: Any, folder: str) -> None:
     files.write_bytes(files.join(folder, "diffusion_pytorch_model.safetensors"), save(state))
     config = {k: v for k, v in model.config.items() if not k.startswith("_") or k == "_class_name"}
     files.write_json(files.join(folder, "config.json"), {**config, "_class_name": "AutoencoderKL"})
-
-
-@dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
-class AutoencoderConfig:
-    """An AutoencoderKL and its training: L1 + kl · KL, AdamW with a one-cycle schedule, all images in memory.
-
-    widths: channels of each resolution, so the factor is 2^(len − 1). No paper sets these values; they are chosen for
-    images of 8 to 64 pixels.
-    """
-
-    channels: Literal[1, 3] = 3
-    images: int = pydantic.Field(default=20_000, ge=1)  # at most, spread over the classes
-    latent_channels: int = 4
-    widths: tuple[int, ...] = (16, 32)
-    layers: int = 1
-    steps: int = 600
-    batch: int = 64
-    lr: float = 2e-3
-    kl: float = 1e-5
-    shift: float = 0.1  # augmentation: translation, share of the side

@@ -2,82 +2,131 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Literal
 
-import pydantic
 from pydantic.dataclasses import dataclass
 
-from raycond.pipelines.options import field_names
+from raycond.core.options import STRICT, Configuration, option
 
-DIFFUSION = ("sd", "dit")  # generators that lie in a folder or on the hub
+DIFFUSION = ("sd", "dit")
+"""The generators that are diffusion models, which lie in a folder or on the hub."""
 
-
-USED_BY = {  # of the options of diffusion generators, those that are not of all; of none is the batch
+USED_BY = {
     **dict.fromkeys(("strength", "prompt", "negative_prompt"), ("sd",)),
     **dict.fromkeys(("noise", "class_map"), ("dit",)),
     "batch": ("sd", "dit", "vae", "medoid"),
 }
+"""Which generators use an option. Options that are not listed here are used by both sd and dit."""
 
 
-@dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
-class GeneratorOptions:
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GeneratorOptions(Configuration):
     """How a diffusion generator makes an image from a centroid.
 
-    strength (sd): share of the steps that image-to-image runs. noise (dit): share of the schedule from which the
-    reverse process starts; 1 is plain sampling from noise. D4M's 0.7 of Stable Diffusion's schedule and 0.5 of DiT's
-    leave the centroid about equally visible (√ᾱ of 0.29 and 0.28). guidance: classifier-free scale, by default 8 (D4M)
-    for sd and 4 (Peebles & Xie) for dit; up to 1 there is none. scheduler: by default the pipeline's own. prompt: with
-    {name} and {id} of the class; negative_prompt: D4M's. mode_guidance: λ of MGD3 (0.1 there), applied while the time
-    is above the share mode_stop of the schedule. class_map (dit): the model's class of each class in order,
-    `0+217+482`, or a JSON file with a list or an object id → class. batch: images at once; it moves no image by more
-    than rounding, so it is no part of what an image is.
+    D4M's 0.7 of Stable Diffusion's schedule and 0.5 of DiT's leave the centroid about equally visible (√ᾱ of 0.29 and
+    0.28). `batch` moves no image by more than rounding, so it is no part of what an image is.
     """
 
-    strength: float = pydantic.Field(default=0.7, gt=0, le=1)
-    guidance: float | None = pydantic.Field(default=None, ge=0)
-    steps: int = pydantic.Field(default=50, ge=1)
-    scheduler: Literal["ddim", "ddpm", "dpm", "pndm", "euler"] | None = None
-    prompt: str = "{name}"
-    negative_prompt: str = "cartoon, anime, painting"
-    noise: float = pydantic.Field(default=0.5, gt=0, le=1)
-    mode_guidance: float = pydantic.Field(default=0.0, ge=0)
-    mode_stop: float = pydantic.Field(default=0.5, ge=0, lt=1)
-    class_map: str | None = None
-    batch: int = pydantic.Field(default=16, ge=1)
+    GROUP = "generator"
+
+    strength: float = option(0.7, gt=0, le=1)
+    """With sd: share of the schedule's steps that image-to-image runs, starting from the centroid with as much noise.
+    The larger it is, the further the image may leave the centroid. 0.7 is D4M's."""
+
+    guidance: float | None = option(None, ge=0, unset="8 with sd, 4 with dit")
+    """With sd or dit: scale of classifier-free guidance towards the class; up to 1 there is none. The defaults are
+    D4M's and Peebles and Xie's."""
+
+    steps: int = option(50, ge=1)
+    """With sd or dit: steps of the whole schedule, of which --strength or --noise says how many are run."""
+
+    scheduler: Literal["ddim", "ddpm", "dpm", "pndm", "euler"] | None = option(None, unset="the pipeline's own")
+    """With sd or dit: sampler that runs the steps, on the noise schedule of the pipeline."""
+
+    prompt: str = option("{name}")
+    """With sd: the text that an image is made for; {name} and {id} stand for those of its class."""
+
+    negative_prompt: str = option("cartoon, anime, painting")
+    """With sd: the text that images are led away from. The default is D4M's."""
+
+    noise: float = option(0.5, gt=0, le=1)
+    """With dit: share of the noise schedule at which the reverse process starts from the noised centroid; 1 starts from
+    noise alone, as MGD3 does."""
+
+    mode_guidance: float = option(0.0, ge=0)
+    """With sd or dit: strength λ with which each step is pulled towards the centroid (MGD3, which takes 0.1); 0 for
+    none."""
+
+    mode_stop: float = option(0.5, ge=0, lt=1)
+    """With sd or dit: share of the noise schedule below which --mode-guidance no longer acts."""
+
+    class_map: str | None = option(None, metavar="MAP", unset="by WordNet id")
+    """With dit: the model's class for each class of the source, in class order: 0+217+482, or a .json file with a list
+    or with an object from class id to class. Needed where neither side has WordNet ids and the model is not one that
+    raycond trained."""
+
+    batch: int = option(16, ge=1)
+    """Images that a generator makes at once. Lower it where a GPU's memory is too small."""
 
 
 def changed(options: GeneratorOptions) -> list[str]:
     """Names of the options that are not at their defaults."""
     defaults = GeneratorOptions()
-    return [name for name in field_names(GeneratorOptions) if getattr(options, name) != getattr(defaults, name)]
+    names = (field.name for field in fields(GeneratorOptions))
+    return [name for name in names if getattr(options, name) != getattr(defaults, name)]
 
 
-@dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
-class DitConfig:
-    """A latent diffusion transformer (DiT, arXiv 2212.09748) and its training. The defaults are DiT-S's.
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DitConfig(Configuration):
+    """A latent diffusion transformer (DiT, arXiv 2212.09748) and its training. The defaults are DiT-S's."""
 
-    width, layers, heads: of the transformer. patch: latent cells per token and side; 0 for 1 where latents have at
-    most 4 cells a side, else 2. steps: optimizer steps, each on `batch` latents over all workers. lr: AdamW's, reached
-    after `warmup` steps. class_dropout: share of latents trained without their class, for classifier-free guidance.
-    ema: decay of the averaged weights, which are what is kept. clip: of the gradient's norm; 0 for none.
-    precision: of the matrix products; auto is bfloat16 on GPUs. log_every: steps between entries of the loss curve.
-    """
+    GROUP = "transformer"
 
-    width: int = pydantic.Field(default=384, ge=8)
-    layers: int = pydantic.Field(default=12, ge=1)
-    heads: int = pydantic.Field(default=6, ge=1)
-    patch: int = pydantic.Field(default=0, ge=0)
-    steps: int = pydantic.Field(default=100_000, ge=1)
-    batch: int = pydantic.Field(default=256, ge=1)
-    lr: float = pydantic.Field(default=1e-4, gt=0)
-    schedule: Literal["cosine", "constant"] = "constant"
-    warmup: int = pydantic.Field(default=0, ge=0)
-    weight_decay: float = pydantic.Field(default=0.0, ge=0)
-    class_dropout: float = pydantic.Field(default=0.1, ge=0, lt=1)
-    ema: float = pydantic.Field(default=0.9999, ge=0, lt=1)
-    clip: float = pydantic.Field(default=1.0, ge=0)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    log_every: int = pydantic.Field(default=50, ge=1)
+    width: int = option(384, ge=8)
+    """Channels of the transformer, a multiple of --heads. Smaller ones train faster and see less."""
+
+    layers: int = option(12, ge=1)
+    """Blocks of the transformer."""
+
+    heads: int = option(6, ge=1)
+    """Heads of each attention."""
+
+    patch: int = option(0, ge=0, unset="1 up to 4 cells a side, else 2")
+    """Cells of the latent on each side of a token."""
+
+    steps: int = option(100_000, ge=1)
+    """Steps of the optimizer, each on --batch latents."""
+
+    batch: int = option(256, ge=1)
+    """Latents in each step, over all workers together."""
+
+    lr: float = option(1e-4, gt=0)
+    """Learning rate of AdamW, reached after --warmup steps."""
+
+    schedule: Literal["cosine", "constant"] = option("constant")
+    """What the learning rate does after the warm-up: stay, or fall to 0 along a cosine."""
+
+    warmup: int = option(0, ge=0, metavar="STEPS")
+    """Steps in which the learning rate rises from 0."""
+
+    weight_decay: float = option(0.0, ge=0)
+    """Weight decay of AdamW."""
+
+    class_dropout: float = option(0.1, ge=0, lt=1)
+    """Share of the latents that are trained without their class, which classifier-free guidance needs."""
+
+    ema: float = option(0.9999, ge=0, lt=1)
+    """Decay of the moving average of the weights, which is what is kept. Lower it for trainings of few steps."""
+
+    clip: float = option(1.0, ge=0)
+    """Largest norm of a gradient; longer ones are scaled down to it. 0 for no limit."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = option("auto")
+    """Number format of the matrix products; `auto` is bfloat16 on GPUs and float32 on CPUs."""
+
+    log_every: int = option(50, ge=1, metavar="STEPS")
+    """Steps between the entries of the loss curve."""
 
     @property
     def optimizer(self) -> str:

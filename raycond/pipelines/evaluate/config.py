@@ -5,54 +5,128 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import pydantic
 from pydantic.dataclasses import dataclass
 
 from raycond.core import files
-from raycond.core.errors import UserError
-from raycond.pipelines.options import complaint, labeler_place, make_absolute, shown
+from raycond.core.errors import OptionError
+from raycond.core.options import STRICT, Configuration, option
+from raycond.pipelines.loading import Layer, make_absolute, merge, shown, validated
+from raycond.pipelines.options import MAX_PIXELS, MachineOptions, MessageOptions
+from raycond.pipelines.places import labeler_place, place, yaml_place
 
 
-@dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
-class GridConfig:
-    """Everything that `pipelines/evaluate_grid.py` can be told; the field names are its options.
+def labeler_kinds() -> tuple[str, ...]:
+    from raycond.labels.registry import KINDS
 
-    sets: folders of condensed sets with the same classes and image size. data, val: the source they were made from and
-    the images to test on; by default those of the run that the first set lies in. ipc: by default all of the first
-    set. protocol: a preset or a YAML file; changes: settings of it that are fixed for every cell (`--set`). weights:
-    modes of each set, by default uniform and the one it was written with. baselines: rows of real images beside the
-    sets; random and medoid are added unless it is `none`; by default also `full` where the protocol fixes the number
-    of steps. labeler: what the students learn (`raycond.labels.registry`). scores: train what DD-Ranking's scores
-    need as well. proxy_student, proxy_nets, proxy_steps: the networks whose features and EL2N scores choose coresets.
-    trials_at_once: 0 for as many as fit. gpus_per_trial: -1 for a share by measured memory.
-    """
+    return tuple(KINDS)
 
-    sets: tuple[str, ...]
-    out: str
-    data: str | None = None
-    val: str | None = None
-    students: tuple[str, ...] = ("convnet3-w32", "mlp")
-    ipc: tuple[int, ...] = ()
-    protocol: str = "quick"
-    changes: dict[str, Any] = pydantic.Field(default_factory=dict)
-    seeds: tuple[int, ...] = (0, 1, 2)
-    labeler: str = "hard"
-    weights: tuple[Literal["uniform", "density", "sqrt"], ...] = ()
-    baselines: tuple[Literal["random", "medoid", "herding", "k-center", "el2n", "full", "none"], ...] | None = None
-    scores: bool = False
-    proxy_student: str = "convnet3-w32"
-    proxy_nets: int = pydantic.Field(default=3, ge=1)
-    proxy_steps: int = pydantic.Field(default=200, ge=1)
-    trials_at_once: int = pydantic.Field(default=0, ge=0)
-    gpus_per_trial: float = -1
-    cpus_per_trial: int = pydantic.Field(default=1, ge=1)
-    max_bad: str = "1%"
-    """Validation images that may be unreadable: a number, or a share such as 1%."""
-    max_pixels: int = pydantic.Field(default=178_956_970, ge=1)
-    runner: Literal["ray", "local"] = "ray"
-    dashboard: bool = True
-    verbose: bool = False
-    """Show on stderr everything that is written to the run's log file, raycond.log."""
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GridSource(Configuration):
+    """Which sets are compared, and with which real images."""
+
+    GROUP = "source"
+
+    sets: tuple[str, ...] = option(metavar="DIR", place=files.absolute)
+    """Folders of condensed sets that have the same classes and image size."""
+
+    val: str | None = option(None, metavar="URI", unset="of the run that the first set lies in", place=place)
+    """Address of the images to test on, in any of the forms that `raycond quantize --data` takes."""
+
+    data: str | None = option(None, metavar="URI", unset="of the run that the first set lies in", place=place)
+    """Address of the images that the sets were made from, which the baselines are taken from."""
+
+    max_bad: str = option("1%", metavar="N|P%")
+    """How many validation images may turn out unreadable before the grid stops, as a number or a share of all. Those
+    that are left out are listed in quarantine.parquet with the reason."""
+
+    max_pixels: int = option(MAX_PIXELS, ge=1)
+    """Number of pixels above which an image is left out as a decompression bomb. Lower it where images come from people
+    you do not trust; Pillow never opens more than the default."""
+
+    out: str = option(metavar="DIR", unset="grid, beside the first set", place=place)
+    """Folder of the results: local, s3:// or gs://. Give the folder of an earlier grid to go on with it."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrainingOptions(Configuration):
+    """What is trained, and how."""
+
+    GROUP = "training"
+
+    students: tuple[str, ...] = option(("convnet3-w32", "mlp"), metavar="NAME")
+    """Networks that are trained from scratch: convnet3 to convnet6 and mlp (with options, such as convnet4-w64-bn),
+    resnetap10, any classifier of torchvision, or timm/NAME."""
+
+    ipc: tuple[int, ...] = option((), unset="all of the first set")
+    """Images per class, of those that every set has."""
+
+    protocol: str = option("quick", metavar="NAME", place=yaml_place)
+    """Recipe under which students are trained and tested: a preset such as rded, dc-bench or quick, or a .yaml file of
+    your own. Numbers of different protocols do not compare."""
+
+    changes: dict[str, Any] = option({}, name="set", metavar="FIELD=VALUE", unset="the protocol as it is")
+    """Settings of the protocol to change for every training, such as steps=500 or scale=[0.25,1]. What is changed no
+    longer compares with published numbers."""
+
+    seeds: tuple[int, ...] = option((0, 1, 2))
+    """Seeds of the trainings; every student is trained once with each. At least two are needed to see how much chance
+    does."""
+
+    labeler: str = option("hard", metavar="KIND[:WHERE]", choices=labeler_kinds, place=labeler_place)
+    """What a student learns that an image is: hard for the stored label, teacher:NAME[@FILE] for a soft label of every
+    augmented view, once:NAME[@FILE] for one soft label of each image, projector:DIR for views labeled by CLIP and a
+    fitted delta, stored:DIR for views whose labels were stored before."""
+
+    weights: tuple[Literal["uniform", "density", "sqrt"], ...] = option((), unset="uniform and the set's own")
+    """Training weights with which each set is tried."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ComparisonOptions(Configuration):
+    """What the sets are compared with."""
+
+    GROUP = "comparison"
+
+    baselines: tuple[Literal["random", "medoid", "herding", "k-center", "el2n", "full", "none"], ...] | None = option(
+        None, unset="random and medoid; full too where the protocol fixes the steps"
+    )
+    """Rows of real images beside the sets. random and medoid are always there; herding, k-center and el2n choose by the
+    features of a network that is trained first, full is all images; none leaves them all out."""
+
+    scores: bool = option(False)
+    """Compute DD-Ranking's scores, which need more trainings: with hard labels, without augmentation, and on all
+    images."""
+
+    proxy_student: str = option("convnet3-w32", metavar="NAME")
+    """With herding, k-center or el2n: the network whose features and scores choose the images."""
+
+    proxy_nets: int = option(3, ge=1)
+    """With herding, k-center or el2n: number of such networks that are trained; their scores are averaged."""
+
+    proxy_steps: int = option(200, ge=1)
+    """With herding, k-center or el2n: steps of the training of each."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrialOptions(Configuration):
+    """How trainings share the machine."""
+
+    GROUP = "machine"
+
+    trials_at_once: int = option(0, ge=0, unset="as many as memory and processors hold")
+    """Trainings that run beside each other."""
+
+    gpus_per_trial: float = option(-1, unset="a share by measured memory")
+    """GPUs of each training: a fraction up to 1 for several on one GPU, or 0 to train on CPUs."""
+
+    cpus_per_trial: int = option(1, ge=1)
+    """CPUs that Ray sets aside for each training."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GridConfig(GridSource, TrainingOptions, ComparisonOptions, TrialOptions, MachineOptions, MessageOptions):
+    """Everything that `raycond evaluate` can be given."""
 
     def __post_init__(self) -> None:
         for field in ("sets", "students", "seeds"):
@@ -68,25 +142,12 @@ class GridConfig:
         if self.gpus_per_trial != -1 and not 0 <= self.gpus_per_trial <= 1:
             raise ValueError(f"--gpus-per-trial: expected a fraction from 0 to 1, not {self.gpus_per_trial:g}")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON-able values, as saved beside every output."""
-        plain: dict[str, Any] = pydantic.TypeAdapter(GridConfig).dump_python(self, mode="json")
-        return plain
-
 
 def load_grid_config(options: Mapping[str, Any]) -> GridConfig:
-    """From options (field name → value). Raises UserError naming a wrong one."""
-    merged = dict(options)
-    if not merged.get("sets"):
-        raise UserError("--sets: give at least one folder of a condensed set")
-    if merged.get("labeler"):
-        merged["labeler"] = labeler_place(str(merged["labeler"]))
-    if str(merged.get("protocol", "")).endswith((".yaml", ".yml")):
-        merged["protocol"] = files.absolute(merged["protocol"])
-    merged["sets"] = [files.absolute(path) for path in merged["sets"]]
-    merged.setdefault("out", files.join(merged["sets"][0].rpartition("/")[0], "grid"))
-    make_absolute(merged, ("data", "val", "out"))
-    try:
-        return GridConfig(**merged)
-    except pydantic.ValidationError as error:
-        raise UserError("; ".join(complaint(e) for e in error.errors())) from error
+    """The configuration of options: name or field → value. Raises OptionError that names a wrong one."""
+    if not options.get("sets"):
+        raise OptionError("--sets: give at least one folder of a condensed set")
+    merged = merge(GridConfig, [Layer(options)])
+    make_absolute(GridConfig, merged)
+    merged.values.setdefault("out", files.join(merged.values["sets"][0].rpartition("/")[0], "grid"))
+    return validated(GridConfig, merged)

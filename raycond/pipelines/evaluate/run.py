@@ -9,6 +9,7 @@ from typing import Any
 from raycond.core import files, records
 from raycond.core.errors import UserError, named
 from raycond.core.log import run_log
+from raycond.core.options import command_line
 from raycond.data import quarantine
 from raycond.data.classes import require_same
 from raycond.data.images import Channels, Decoding
@@ -28,6 +29,7 @@ from raycond.pipelines.evaluate.memory import with_requests
 from raycond.pipelines.evaluate.summary import GridRun, build_report, summary
 from raycond.pipelines.evaluate.trial import Trial
 from raycond.pipelines.layout import GridLayout, Layout
+from raycond.pipelines.loading import shown
 from raycond.pipelines.prepare import require_reachable
 from raycond.pipelines.stages.listing import class_fingerprints, source_digest
 from raycond.pipelines.stages.splits import decode_split, forget_splits
@@ -37,24 +39,38 @@ from raycond.runtime.resources import Resources
 from raycond.runtime.runner import Runner
 
 PROXIED = tuple(kind for kind in coresets.KINDS if kind != "medoid")  # coresets that a proxy chooses
+MAY_CHANGE = ("out", "max_bad", "trials_at_once", "gpus_per_trial", "cpus_per_trial", "runner", "dashboard", "verbose")
+"""Options that change no result, which a grid that goes on may be given anew."""
 
 
 def resumed(out: str, options: dict[str, Any]) -> GridConfig:
     """The configuration that an earlier grid left in `out`, for `--resume`.
 
-    options: what else was given; only what does not change results may be. Raises UserError.
+    options: what else was given: the same values as then, or others for what does not change results. Raises UserError
+    for a value that differs.
     """
     uri = GridLayout(files.absolute(out)).config
     if not files.exists(uri):
         raise UserError(f"--resume: {out} holds no grid; start it without --resume")
-    allowed = {"out", "trials_at_once", "gpus_per_trial", "cpus_per_trial", "runner", "dashboard", "verbose"}
-    if wrong := sorted(set(options) - allowed):
-        name = "set" if wrong[0] == "changes" else wrong[0].replace("_", "-")
-        raise UserError(f"--resume goes on with the options of {uri}; leave --{name} out, or start without --resume")
-    made = _json(uri)
-    if "sets" not in made:
+    saved = _json(uri)
+    if "sets" not in saved:
         raise UserError(f"--resume: {uri} is not of a grid; give --out the folder of one")
-    return load_grid_config({**made, **options})
+    before, now = load_grid_config(saved), load_grid_config({**saved, **options})
+    for option in command_line(GridConfig):
+        field = option.path[0]
+        was, is_now = getattr(before, field), getattr(now, field)
+        if field not in MAY_CHANGE and was != is_now:
+            raise UserError(
+                f"{option.flag}: the grid in {out} has {_shown(was)}, not {_shown(is_now)}; leave the option out to go "
+                "on with it, or start another grid without --resume"
+            )
+    return now
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        value = [f"{key}={setting}" for key, setting in value.items()]
+    return shown(value) if isinstance(value, list | tuple) else str(value)
 
 
 def _json(uri: str) -> dict[str, Any]:

@@ -5,78 +5,167 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import pydantic
 from pydantic.dataclasses import dataclass
 
 from raycond.core import files
-from raycond.models.codecs.autoencoder import AutoencoderConfig
+from raycond.core.options import STRICT, Configuration, option, section
+from raycond.models.codecs.options import AutoencoderConfig
 from raycond.models.generators.options import DIFFUSION, USED_BY, GeneratorOptions, changed
-from raycond.pipelines.options import field_names, layers, merge_layers, presets, settle, shown, spec_place, validated
+from raycond.pipelines.loading import layers, merge, presets, settle, shown, validated
+from raycond.pipelines.options import (
+    CODEC,
+    CodecOptions,
+    DecodingOptions,
+    ImageOptions,
+    MachineOptions,
+    MessageOptions,
+    RunOptions,
+    SourceOptions,
+)
+from raycond.pipelines.places import place, spec_place
 from raycond.runtime.resources import Resources
 
 METHODS: tuple[Any, ...] = ("random", "medoid", "d4m", "ddoq", "full")
-CODEC = "kl:stabilityai/sd-vae-ft-mse"
 
 
-@dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
-class QuantizeConfig:
-    """Everything that `pipelines/imagenet_quantize.py` can be told; the field names are its options.
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SharedWork(Configuration):
+    """Where runs keep what they share."""
 
-    data, val: sources (`raycond.data.sources`). out: run folder, local or object storage; on a cluster every node must
-    reach it. work: what resuming needs, by default in `out`; runs that differ in what follows the codebooks may share
-    it, one after the other, and then quantize once. codec: `KIND[:WHERE]`, by default that of a diffusion generator.
-    posterior: the VAE's mean, or one seeded sample per image. dtype: of the codec and of a diffusion generator.
-    size: pixels per side. ipc: images per class. limit: images per class taken from the source. classes: how many of
-    the first classes. generator: vae, medoid, `sd:WHERE` or `dit:WHERE`; diffusion: options of the
-    last two, each an option of its own. output_size: side of the condensed images, and of all that students see, if
-    not `size`. actors: 0 for as many as the resources hold. cpus_per_actor also sets the torch threads, which
-    float32 sums depend on: keep it to keep the bytes. gpus_per_actor: -1 for one where there are GPUs.
-    decode_threads: 0 for cpus_per_actor + 1. max_bad: bad images allowed, a number or a share ("1%"). w2_classes: how
-    many classes the W2 table measures. students, seeds, protocol, methods: the evaluation.
-    """
+    GROUP = "run"
 
-    name: str
-    data: str = ""
-    val: str | None = None
-    out: str = ""
-    work: str | None = None
-    codec: str = CODEC
-    posterior: Literal["mean", "sample"] = "mean"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    size: int = pydantic.Field(default=256, ge=1)
-    output_size: int | None = pydantic.Field(default=None, ge=1)
-    resize: Literal["crop", "squash"] = "crop"
-    ipc: tuple[int, ...] = (10, 50)
-    quantizer: Literal["lloyd", "clvq", "faiss", "gmm"] = "lloyd"
-    restarts: int = pydantic.Field(default=5, ge=1)
-    weights: Literal["uniform", "density", "sqrt"] = "sqrt"
-    generator: str = "vae"
-    diffusion: GeneratorOptions = pydantic.Field(default_factory=GeneratorOptions)
-    image_format: Literal["png", "jpeg", "webp"] = "png"
-    limit: int | None = pydantic.Field(default=None, ge=1)
-    classes: int | None = pydantic.Field(default=None, ge=1)
-    image_column: str | None = None
-    label_column: str | None = None
-    seed: int = pydantic.Field(default=0, ge=0)
-    max_bad: str = "1%"
-    max_pixels: int = pydantic.Field(default=178_956_970, ge=1)
-    batch: int = pydantic.Field(default=32, ge=1)
-    actors: int = pydantic.Field(default=0, ge=0)
-    gpus_per_actor: float = -1
-    cpus_per_actor: int = pydantic.Field(default=1, ge=1)
-    decode_threads: int = pydantic.Field(default=0, ge=0)
-    classes_at_once: int = pydantic.Field(default=1, ge=1)
-    runner: Literal["ray", "local"] = "ray"
-    dashboard: bool = True
-    verbose: bool = False
-    """Show on stderr everything that is written to the run's log file, raycond.log."""
-    w2_classes: int = pydantic.Field(default=5, ge=0)
-    evaluate: bool = True
-    protocol: str = "quick"
-    students: tuple[str, ...] = ("convnet3-w32",)
-    seeds: tuple[int, ...] = (0, 1, 2)
-    methods: tuple[Literal["random", "medoid", "d4m", "ddoq", "full"], ...] = METHODS
-    autoencoder: AutoencoderConfig | None = None
+    work: str | None = option(None, metavar="DIR", unset="inside --out", place=place)
+    """Folder for what resuming needs: codebooks and images. Runs that differ in what follows the codebooks, such as the
+    generator or the weights, may share it, one after the other, and then quantize once."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ValidationSource(Configuration):
+    """Which images are tested on."""
+
+    GROUP = "source"
+
+    val: str | None = option(None, metavar="URI", unset="the val split of --data", place=place)
+    """Address of the images that the evaluation tests on, in the same forms as --data."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class QuantizationOptions(Configuration):
+    """From the latents of a class to its weighted centroids."""
+
+    GROUP = "quantization"
+
+    ipc: tuple[int, ...] = option((10, 50))
+    """Images per class to condense to; a set holds one version for each number, all from the same latents."""
+
+    quantizer: Literal["lloyd", "clvq", "faiss", "gmm"] = option("lloyd")
+    """How the centroids of a class are computed: lloyd is k-means with restarts on all latents of the class; clvq takes
+    one pass in bounded memory, for classes that are too large to hold; faiss is its k-means; gmm takes the modes of a
+    Gaussian mixture, as MGD3 does."""
+
+    restarts: int = option(5, ge=1)
+    """Starts of lloyd, of which the best is kept. More give slightly better centroids for as much more time."""
+
+    weights: Literal["uniform", "density", "sqrt"] = option("sqrt")
+    """Training weight of each condensed image: uniform (D4M), density (proportional to the number of images in its
+    cell), or sqrt (proportional to the square root of that number, DDOQ). Each has mean 1 in a class."""
+
+    w2_classes: int = option(5, ge=0)
+    """Number of classes, the first ones, for which the report has the Wasserstein distance between the class and its
+    condensed images. It costs much for large classes; 0 leaves it out."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GenerationOptions(Configuration):
+    """From a centroid to an image."""
+
+    GROUP = "generator"
+
+    generator: str = option("vae", metavar="KIND[:WHERE]", place=spec_place)
+    """What makes an image from a centroid: vae decodes it, medoid takes the real image nearest to it, sd:WHERE starts
+    Stable Diffusion's image-to-image from it (D4M, DDOQ), dit:WHERE a class-conditional DiT. WHERE is a hub name or a
+    folder of diffusers; its own autoencoder is then the codec unless --codec names another."""
+
+    diffusion: GeneratorOptions = section(GeneratorOptions(), names={"batch": "generator_batch"})
+
+    output_size: int | None = option(None, ge=1, unset="as --size")
+    """Pixels on each side of the condensed images, and of everything that students see."""
+
+    image_format: Literal["png", "jpeg", "webp"] = option("png")
+    """File format of the condensed images. png loses nothing; the others are smaller."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class EvaluationOptions(Configuration):
+    """The trainings at the end of the run that compare the set with its baselines."""
+
+    GROUP = "evaluation"
+
+    evaluate: bool = option(True)
+    """Train students on the set and on its baselines when it is written. Leave it out to compare later, and with more
+    choices, by `raycond evaluate`."""
+
+    protocol: str = option("quick", metavar="NAME")
+    """Recipe under which students are trained and tested, one that learns hard labels. Numbers of different protocols
+    do not compare; `quick` compares with nothing published."""
+
+    students: tuple[str, ...] = option(("convnet3-w32",), metavar="NAME")
+    """Networks that are trained from scratch: convnet3 to convnet6 and mlp (with options, such as convnet4-w64-bn),
+    resnetap10, any classifier of torchvision, or timm/NAME."""
+
+    seeds: tuple[int, ...] = option((0, 1, 2))
+    """Seeds of the trainings; every student is trained once with each. At least two are needed to see how much chance
+    does."""
+
+    methods: tuple[Literal["random", "medoid", "d4m", "ddoq", "full"], ...] = option(METHODS)
+    """Rows of the comparison: random real images, the real images nearest to the centroids, the set with uniform
+    weights, the set with its own, and all training images."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ActorOptions(Configuration):
+    """The processes that encode, quantize and generate."""
+
+    GROUP = "machine"
+
+    batch: int = option(32, ge=1)
+    """Images encoded or decoded at once. A larger batch is faster on a GPU with room for it; it may change the last
+    bits of a latent."""
+
+    actors: int = option(0, ge=0, unset="as many as fit")
+    """Processes that work on classes, each with its own copy of the codec. Give a number where a cluster is to grow to
+    it."""
+
+    gpus_per_actor: float = option(-1, unset="1 where there are GPUs")
+    """GPUs of each actor: a whole number, a fraction for several actors on one GPU, or 0 for none."""
+
+    cpus_per_actor: int = option(1, ge=1)
+    """CPUs of each actor, and its torch threads. float32 sums depend on it: keep it to get the same bytes again."""
+
+    classes_at_once: int = option(1, ge=1)
+    """Classes that an actor quantizes together. More than one helps a GPU where classes are small, and takes their
+    memory together."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class QuantizeConfig(
+    RunOptions,
+    SharedWork,
+    SourceOptions,
+    ValidationSource,
+    ImageOptions,
+    CodecOptions,
+    QuantizationOptions,
+    GenerationOptions,
+    EvaluationOptions,
+    ActorOptions,
+    DecodingOptions,
+    MachineOptions,
+    MessageOptions,
+):
+    """Everything that `raycond quantize` can be given."""
+
+    autoencoder: AutoencoderConfig | None = section(None, options=())
 
     def __post_init__(self) -> None:
         if not self.data:
@@ -116,24 +205,20 @@ class QuantizeConfig:
         """Pixels per side of the condensed images."""
         return self.output_size or self.size
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON-able values, as saved beside every output."""
-        plain: dict[str, Any] = pydantic.TypeAdapter(QuantizeConfig).dump_python(self, mode="json")
-        return plain
-
 
 def load_config(options: Mapping[str, Any], *, preset: str | None = None, config: str | None = None) -> QuantizeConfig:
-    """Merge preset < YAML file < options (field name → value; those of `GeneratorOptions` too, `batch` as
-    `generator_batch`). Raises UserError naming a wrong field."""
-    section = {name: "generator_batch" if name == "batch" else name for name in field_names(GeneratorOptions)}
-    merged = merge_layers(layers(options, presets(), preset, config), "diffusion", section)
-    settle(merged, QuantizeConfig, ("data", "val", "out", "work"))
-    if merged.get("generator"):
-        merged["generator"] = spec_place(str(merged["generator"]))
-    if str(merged["diffusion"].get("class_map") or "").endswith(".json"):
-        merged["diffusion"]["class_map"] = files.absolute(merged["diffusion"]["class_map"])
-    merged["codec"] = _codec(merged.get("codec"), str(merged.get("generator", "")))
-    return validated(QuantizeConfig, merged, "diffusion", section)
+    """The configuration of a preset, a YAML file and options, the strongest last.
+
+    options: name of an option → its value; those of `GeneratorOptions` too, `batch` as `generator_batch`. Raises
+    OptionError that names a wrong one.
+    """
+    merged = merge(QuantizeConfig, layers(options, presets(), preset, config))
+    settle(QuantizeConfig, merged)
+    diffusion = merged.values.get("diffusion", {})
+    if str(diffusion.get("class_map") or "").endswith(".json"):
+        diffusion["class_map"] = files.absolute(diffusion["class_map"])
+    merged.values["codec"] = _codec(merged.values.get("codec"), str(merged.values.get("generator", "")))
+    return validated(QuantizeConfig, merged)
 
 
 def _codec(codec: str | None, generator: str) -> str:

@@ -3,57 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
-import pydantic
 from pydantic.dataclasses import dataclass
 
-from raycond.models.codecs.autoencoder import AutoencoderConfig
+from raycond.core.options import STRICT, Configuration, option, section
+from raycond.models.codecs.options import AutoencoderConfig
 from raycond.models.generators.options import DitConfig
-from raycond.pipelines.options import field_names, layers, merge_layers, presets, settle, spec_place, validated
+from raycond.pipelines.loading import layers, merge, presets, settle, validated
+from raycond.pipelines.options import (
+    CODEC,
+    CodecOptions,
+    ImageOptions,
+    MessageOptions,
+    RunOptions,
+    SourceOptions,
+    WorkerOptions,
+)
+from raycond.pipelines.places import place, spec_place
 from raycond.runtime.resources import Resources
 
 
-@dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
-class GeneratorTrainingConfig:
-    """Everything that `pipelines/train_generator.py` can be told; the field names are its options.
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class EncodingOptions(Configuration):
+    """How images are brought to latents, once, before the training."""
 
-    data, out, codec, posterior, dtype, size, resize, limit, classes, max_bad and the like: as in `QuantizeConfig`.
-    codec: `kl:WHERE`, or `train`; a DiTPipeline holds no other kind. flip: train on mirrored images too. dit: the
-    network and its training; each of its fields is an option of its own. batch_encode: images encoded at once.
-    checkpoint_every: steps. workers: of the training, each with gpus_per_worker (-1 for one where there are GPUs) and
-    cpus_per_worker, which also sets the torch threads. Neither changes which latents, noise and times a step sees; they
-    change the order of sums, and so the last bits.
-    """
+    GROUP = "image"
 
-    name: str
-    data: str = ""
-    out: str = ""
-    codec: str = "kl:stabilityai/sd-vae-ft-mse"
-    posterior: Literal["mean", "sample"] = "mean"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    size: int = pydantic.Field(default=256, ge=1)
-    resize: Literal["crop", "squash"] = "crop"
-    flip: bool = False
-    limit: int | None = pydantic.Field(default=None, ge=1)
-    classes: int | None = pydantic.Field(default=None, ge=1)
-    image_column: str | None = None
-    label_column: str | None = None
-    seed: int = pydantic.Field(default=0, ge=0)
-    max_bad: str = "1%"
-    max_pixels: int = pydantic.Field(default=178_956_970, ge=1)
-    batch_encode: int = pydantic.Field(default=32, ge=1)
-    decode_threads: int = pydantic.Field(default=0, ge=0)
-    checkpoint_every: int = pydantic.Field(default=1000, ge=1)
-    workers: int = pydantic.Field(default=1, ge=1)
-    gpus_per_worker: float = -1
-    cpus_per_worker: int = pydantic.Field(default=1, ge=1)
-    runner: Literal["ray", "local"] = "ray"
-    dashboard: bool = True
-    verbose: bool = False
-    """Show on stderr everything that is written to the run's log file, raycond.log."""
-    dit: DitConfig = pydantic.Field(default_factory=DitConfig)
-    autoencoder: AutoencoderConfig | None = None
+    flip: bool = option(False)
+    """Train on mirrored images too. Leave it off where left and right differ, as in digits."""
+
+    batch_encode: int = option(32, ge=1)
+    """Images encoded at once. A larger batch is faster on a GPU with room for it; it may change the last bits of a
+    latent."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GeneratorTrainingConfig(
+    RunOptions, SourceOptions, ImageOptions, EncodingOptions, CodecOptions, WorkerOptions, MessageOptions
+):
+    """Everything that `raycond train-generator` can be given."""
+
+    out: str = option("", metavar="DIR", unset="runs/NAME-dit", place=place)
+    """Folder that becomes a DiTPipeline of diffusers: local, s3:// or gs://. On a cluster every machine must be able to
+    write there. Give the folder of an earlier run to go on with it."""
+
+    codec: str = option(CODEC, metavar="KIND[:WHERE]", place=spec_place)
+    """The codec: kl:WHERE for an AutoencoderKL of diffusers from a hub name or a folder, or train for a small one that
+    is trained on the images first, as the `autoencoder` section of a preset or a --config file describes it. A
+    DiTPipeline holds no other kind."""
+
+    dit: DitConfig = section(DitConfig())
+
+    autoencoder: AutoencoderConfig | None = section(None, options=())
 
     def __post_init__(self) -> None:
         if not self.data:
@@ -64,28 +66,21 @@ class GeneratorTrainingConfig:
             raise ValueError("--codec train: needs an `autoencoder` section (see the digits preset)")
         if self.dit.batch % self.workers:
             raise ValueError(f"--batch {self.dit.batch}: expected a multiple of --workers {self.workers}")
-        if self.gpus_per_worker not in (-1, 0, 1):
-            raise ValueError(f"--gpus-per-worker {self.gpus_per_worker:g}: expected 0 or 1")
+        self.require_workers()
 
     @property
     def resources(self) -> Resources:
         """What one worker of a training asks for."""
         return Resources(self.cpus_per_worker, self.gpus_per_worker, "worker")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON-able values."""
-        plain: dict[str, Any] = pydantic.TypeAdapter(GeneratorTrainingConfig).dump_python(self, mode="json")
-        return plain
-
 
 def load_generator_config(
     options: Mapping[str, Any], *, preset: str | None = None, config: str | None = None
 ) -> GeneratorTrainingConfig:
-    """Merge preset < YAML file < options (field name → value; those of `DitConfig` too). Raises UserError naming a
-    wrong field."""
-    section = {name: name for name in field_names(DitConfig)}
-    merged = merge_layers(layers(options, presets("generators"), preset, config), "dit", section)
-    settle(merged, GeneratorTrainingConfig, ("data", "out"), "-dit")
-    if merged.get("codec"):
-        merged["codec"] = spec_place(str(merged["codec"]))
-    return validated(GeneratorTrainingConfig, merged, "dit", section)
+    """The configuration of a preset, a YAML file and options, the strongest last.
+
+    options: name of an option → its value; those of `DitConfig` too. Raises OptionError that names a wrong one.
+    """
+    merged = merge(GeneratorTrainingConfig, layers(options, presets("generators"), preset, config))
+    settle(GeneratorTrainingConfig, merged, "-dit")
+    return validated(GeneratorTrainingConfig, merged)
