@@ -12,16 +12,6 @@ from raycond.core.options import STRICT, Configuration, Option, command_line, op
 
 
 @configuration(frozen=True, kw_only=True, config=STRICT)
-class CommonOptions(Configuration):
-    """What every command takes."""
-
-    GROUP = "message"
-
-    verbose: bool = option(False)
-    """Show the whole traceback of an error beside its message, to report a fault of raycond."""
-
-
-@configuration(frozen=True, kw_only=True, config=STRICT)
 class LayerOptions(Configuration):
     """Where options come from, what the run is called, and where its files go."""
 
@@ -62,4 +52,4 @@ class Command:
     @property
     def options(self) -> tuple[Option, ...]:
         """All options of the command line, in the order of its help."""
-        return tuple(one for kind in (*self.kinds, CommonOptions) for one in command_line(kind))
+        return tuple(one for kind in self.kinds for one in command_line(kind))

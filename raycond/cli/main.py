@@ -10,7 +10,6 @@ import importlib
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -54,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         problem = f"{name}: no such command{did_you_mean(name, COMMANDS)}" if name else "give a command"
         return _failed(f"{problem} (raycond --help lists the commands)", 2)
-    return guarded(name, lambda: run_command(name, arguments[1:]), verbose="--verbose" in arguments)
+    return guarded(name, lambda: run_command(name, arguments[1:]))
 
 
 def command_of(name: str) -> Command:
@@ -68,26 +67,21 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     from raycond.cli.parsing import parse
 
     command = command_of(name)
-    options = parse(name, COMMANDS[name], command, arguments)
-    options.pop("verbose", None)
-    return command.run(options)
+    return command.run(parse(name, COMMANDS[name], command, arguments))
 
 
-def guarded(name: str, work: Callable[[], int], *, verbose: bool = False) -> int:
-    """Do the work of a command; errors that raycond raises on purpose become one message and exit code 2.
-
-    verbose: show the traceback of an error too.
-    """
+def guarded(name: str, work: Callable[[], int]) -> int:
+    """Do the work of a command; errors that raycond raises on purpose become one message and exit code 2."""
     received: list[int] = []
     try:
         with _sigterm_as_interrupt(received):
             return work()
     except OptionError as error:
-        return _failed(f"{error} (raycond {name} --help lists the options)", 2, verbose)
+        return _failed(f"{error} (raycond {name} --help lists the options)", 2)
     except RaycondError as error:
-        return _failed(str(error), 2, verbose)
+        return _failed(str(error), 2)
     except OSError as error:  # a full disk, a folder that may not be written, a lost connection
-        return _failed(f"{type(error).__name__}: {error}", 1, verbose)
+        return _failed(f"{type(error).__name__}: {error}", 1)
     except KeyboardInterrupt as stopped:
         print("\nraycond: stopped; the same command goes on from here", file=sys.stderr)
         # Ray may raise an interrupt of its own in place of ours, and others may say in words why they did
@@ -116,9 +110,7 @@ def _sigterm_as_interrupt(received: list[int]) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _failed(message: str, code: int, verbose: bool = False) -> int:
-    if verbose:
-        traceback.print_exc()
+def _failed(message: str, code: int) -> int:
     print(f"raycond: {message}", file=sys.stderr)
     return code
 

@@ -29,8 +29,8 @@ OLD = {
     "image-column label-column seed max-bad max-pixels decode-threads batch-encode width layers heads "
     "patch steps batch lr schedule warmup weight-decay class-dropout ema clip precision log-every "
     "checkpoint-every workers gpus-per-worker cpus-per-worker runner no-dashboard",
-    "fit-projector": "preset config dry-run name data out clip teachers conv-rank head-rank layout head templates dtype "
-    "size resize channels holdout ipc limit classes image-column label-column seed max-bad max-pixels "
+    "fit-projector": "preset config dry-run name data out clip teachers conv-rank head-rank layout head templates "
+    "dtype size resize channels holdout ipc limit classes image-column label-column seed max-bad max-pixels "
     "decode-threads epochs batch lr lambda combine targets optimizer weight-decay schedule warmup "
     "clip-norm precision log-every checks patience scale shift flip no-flip mix mix-beta "
     "teacher-network keep teacher-batch teacher-lr checkpoint-every workers gpus-per-worker "

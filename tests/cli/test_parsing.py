@@ -41,7 +41,7 @@ def parsed(line: str) -> dict[str, Any]:
         ("attach a b", {"path": "a", "projector": "b"}),
         ("store-labels a b --ipc 1 2", {"path": "a", "out": "b", "ipc": ("1", "2")}),
         ("export --to folder a b", {"path": "a", "out": "b", "to": "folder"}),
-        ("verify --verbose a", {"path": "a", "verbose": True}),
+        ("quantize --verbose", {"verbose": True}),
     ],
 )
 def test_only_what_was_given_is_there(line: str, given: dict[str, Any]) -> None:
@@ -63,7 +63,7 @@ def test_only_what_was_given_is_there(line: str, given: dict[str, Any]) -> None:
         ("quantize --ipc --size 3", "--ipc: its value is missing; expected --ipc N [N ...]"),
         ("fit-projector --scale 1", "--scale: its value is missing; expected --scale X X"),
         ("evaluate --set", "--set: its value is missing; expected --set FIELD=VALUE [FIELD=VALUE ...]"),
-        ("verify --verbos", "--verbos: no such option; did you mean --verbose"),
+        ("quantize --verbos", "--verbos: no such option; did you mean --verbose"),
     ],
 )
 def test_wrong_command_lines(line: str, text: str) -> None:
