@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pytest
 
-from raycond.cli.fit_projector import fit_projector, projector_options
+from raycond.cli.main import main
 from raycond.labels.projector.delta import read_projector
 
 pytestmark = pytest.mark.slow
 
 
 def test_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    parser = argparse.ArgumentParser()
-    projector_options(parser)
-    given = ["--preset", "digits", "--out", str(tmp_path / "out"), "--runner", "local"]
-    assert fit_projector(vars(parser.parse_args(given))) == 0
+    assert main(["fit-projector", "--preset", "digits", "--out", str(tmp_path / "out"), "--runner", "local"]) == 0
     text = capsys.readouterr().out
     assert "with 3 teachers on held-out images" in text
     assert "As HeLlO counts it" in text
