@@ -89,6 +89,8 @@ def prepare(config: GridConfig, source: Source | None = None, val: Source | None
     listing, where it is known.
     """
     require_reachable(config.out, config.runner)
+    with named("--max-bad"):
+        Limit.parse(config.max_bad)
     sets = open_sets(config.sets)
     classes = sets[0].manifest.classes
     for other in sets[1:]:
@@ -240,7 +242,8 @@ def _trials(run: GridRun, runner: Runner, device: str, rows: Sequence[str]) -> l
     val_digest = source_digest(class_fingerprints(run.val, "list val"))
     contenders = from_sets(run.sets, run.ipcs, run.config.weights)
     if run.source is not None:
-        contenders = [*_from_source(run, runner, run.source, device), *contenders]
+        option = "--methods" if rows else "--baselines"
+        contenders = [*_from_source(run, runner, run.source, device, option), *contenders]
     if rows:
         contenders = [contender for contender in contenders if kind_of(contender.method) in rows]
     tests: dict[int, int] = {}
@@ -257,14 +260,17 @@ def _trials(run: GridRun, runner: Runner, device: str, rows: Sequence[str]) -> l
     return trials
 
 
-def _from_source(run: GridRun, runner: Runner, source: Source, device: str) -> list[Contender]:
-    """The baselines; decodes the training split and measures a proxy where one of them needs that."""
+def _from_source(run: GridRun, runner: Runner, source: Source, device: str, option: str) -> list[Contender]:
+    """The baselines; decodes the training split and measures a proxy where one of them needs that.
+
+    option: the one that names baselines, for errors.
+    """
     digest = run.listing or source_digest(class_fingerprints(source))
     chosen = [kind for kind in run.baselines if kind in PROXIED]
     output, made_of, count = run.layout.pixels("train"), "", 0
     if chosen or FULL in run.baselines:
         large = [kind for kind in run.baselines if kind in chosen or kind == FULL]
-        remedy = f"give --baselines without {' '.join(large)}{' and leave out --scores' if run.config.scores else ''}"
+        remedy = f"give {option} without {' '.join(large)}{' and leave out --scores' if run.config.scores else ''}"
         count = decode_split("train", source, digest, run.options, output, remedy).images
     if chosen:
         made_of = _proxy(run, runner, output, digest, device)
@@ -333,15 +339,11 @@ def _cells(run: GridRun, contender: Contender, ipc: int | None, student: str, se
 
 def _decode_val(run: GridRun, digest: str, side: int) -> int:
     split = decode_split("val", run.val, digest, replace(run.options, size=side), run.layout.pixels(f"val-{side}"))
-    run.bad = sorted({*run.bad, *split.bad, *run.val.bad})
+    bad = {*split.bad, *run.val.bad}
+    run.bad = sorted({*run.bad, *bad})
     quarantine.update(run.layout.quarantine, run.bad)
-    bad = len({*split.bad, *run.val.bad})
-    with named("--max-bad"):
-        limit = Limit.parse(run.config.max_bad)
-    if limit.exceeded(bad, bad + split.images):
-        raise UserError(
-            f"--val: {bad} images cannot be read, more than --max-bad {run.config.max_bad}: see {run.layout.quarantine}"
-        )
+    with named("--val"):
+        quarantine.require_few(run.layout.quarantine, bad, split.images, run.config.max_bad)
     return split.images
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from raycond.evaluate.method_names import FULL, UNIFORM, WEIGHTED, kind_of
+from raycond.evaluate.method_names import UNIFORM, WEIGHTED, kind_of
 from raycond.pipelines.evaluate.config import GridConfig
 from raycond.pipelines.evaluate.run import prepare, train
 from raycond.pipelines.quantize.config import QuantizeConfig
@@ -30,6 +30,8 @@ def evaluate(config: QuantizeConfig, run: QuantizeRun, runner: Runner, listing: 
 def _grid(config: QuantizeConfig, run: QuantizeRun) -> GridConfig:
     """The evaluation's configuration. Its records lie in this run's folder, so a rerun finds them."""
     modes = {UNIFORM: "uniform", WEIGHTED: config.weights}
+    # those that the protocol would add by itself, such as the full data, must be decoded first
+    baselines = tuple(method for method in config.methods if method not in modes)
     return GridConfig(
         sets=(run.layout.condensed,),
         out=config.out,
@@ -40,7 +42,7 @@ def _grid(config: QuantizeConfig, run: QuantizeRun) -> GridConfig:
         protocol=config.protocol,
         seeds=config.seeds,
         weights=tuple(dict.fromkeys(mode for method, mode in modes.items() if method in config.methods)),
-        baselines=("full",) if FULL in config.methods else ("random",),
+        baselines=baselines or ("none",),
         max_bad=config.max_bad,
         max_pixels=config.max_pixels,
         runner=config.runner,

@@ -287,7 +287,7 @@ def test_medoid_that_is_gone_from_the_source(run: Path, tmp_path: Path) -> None:
     assert len(found.rows) == 8
 
 
-@pytest.mark.parametrize(("count", "ending"), [(1, None), (2, "--val: 2 images cannot be read, more than 1%")])
+@pytest.mark.parametrize(("count", "ending"), [(1, None), (2, "--val: 2 bad images, more than --max-bad 1%")])
 def test_bad_validation_images(run: Path, tmp_path: Path, count: int, ending: str | None) -> None:
     own = data(tmp_path / "data", train=3, val=30)  # of 120 images 1 % is one
     for k in range(count):

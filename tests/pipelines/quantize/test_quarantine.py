@@ -60,7 +60,7 @@ def test_every_bad_image_is_listed_once_with_its_reason(root: Path, tmp_path: Pa
 def test_bad_validation_images_are_listed_too_and_held_to_the_limit(root: Path, tmp_path: Path) -> None:
     spoil(root / "val" / "cat")
     options = {"evaluate": True, "methods": ("random",), "ipc": (1,), "max_pixels": 1000}
-    with pytest.raises(UserError, match="5 bad images, more than --max-bad 20%"):
+    with pytest.raises(UserError, match="--val: 5 bad images, more than --max-bad 20%"):
         quantize(config(root, tmp_path / "out", max_bad="20%", **options))  # 5 of 21, though 5 of 69 in all
     assert len(quarantine.read(str(tmp_path / "out" / "quarantine.parquet"))) == 5
     run = quantize(config(root, tmp_path / "out", max_bad="24%", **options))

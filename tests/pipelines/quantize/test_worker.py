@@ -26,7 +26,7 @@ def spec(root: Path, out: Path, **options: object) -> WorkerSpec:
 
 def test_job_leaves_a_codebook_and_images_with_records(tmp_path: Path) -> None:
     job = spec(data(tmp_path / "data"), tmp_path / "out")
-    (result,) = ClassWorker(job, "cpu").run([ClassJob(2, {1: "one", 3: "three"}, {"vae": [3]})])
+    (result,) = ClassWorker(job, "cpu").process([ClassJob(2, {1: "one", 3: "three"}, {"vae": [3]})])
     assert result.error == ""
     assert result.seconds > 0
     for ipc, expected in ((1, "one"), (3, "three")):
@@ -50,7 +50,7 @@ def test_failure_stays_with_its_class(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(ClassWorker, "_save", broken)
     jobs = [ClassJob(label, {1: "x"}, {"vae": [1]}) for label in range(4)]
-    results = [result for k in range(0, 4, together) for result in worker.run(jobs[k : k + together])]
+    results = [result for k in range(0, 4, together) for result in worker.process(jobs[k : k + together])]
     assert [bool(result.error) for result in results] == [False, True, False, False]
     assert results[1].error.endswith("ZeroDivisionError: broken")
     assert "Traceback" in results[1].error
