@@ -9,7 +9,7 @@ from torch import Tensor
 
 from raycond.core import files
 from raycond.core.errors import UserError
-from raycond.methods.quantize.registry import quantize
+from raycond.methods.quantize.quantization import quantize
 
 if TYPE_CHECKING:
     from raycond.evaluate.proxy import Proxy

@@ -12,7 +12,7 @@ from torch import Tensor
 from raycond.core.errors import UserError
 from raycond.evaluate.coresets import KINDS, choose, easiest, herding, k_center, medoids
 from raycond.evaluate.proxy import Proxy
-from raycond.methods.quantize.registry import quantize
+from raycond.methods.quantize.quantization import quantize
 
 
 def points(n: int, d: int, seed: int = 0) -> Tensor:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic.dataclasses import dataclass
 
 from raycond.core import files
+from raycond.methods.quantize.registry import QUANTIZERS
 from raycond.models.codecs.autoencoder import AutoencoderConfig
 from raycond.models.generators.options import DIFFUSION, USED_BY, GeneratorOptions, changed
 from raycond.pipelines.options import field_names, layers, merge_layers, presets, settle, shown, spec_place, validated
@@ -47,7 +48,7 @@ class QuantizeConfig:
     output_size: int | None = pydantic.Field(default=None, ge=1)
     resize: Literal["crop", "squash"] = "crop"
     ipc: tuple[int, ...] = (10, 50)
-    quantizer: Literal["lloyd", "clvq", "faiss", "gmm"] = "lloyd"
+    quantizer: Annotated[str, pydantic.AfterValidator(QUANTIZERS.check)] = "lloyd"
     restarts: int = pydantic.Field(default=5, ge=1)
     weights: Literal["uniform", "density", "sqrt"] = "sqrt"
     generator: str = "vae"

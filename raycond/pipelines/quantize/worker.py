@@ -6,7 +6,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,8 +22,10 @@ from raycond.core.seeds import seed_of
 from raycond.data.encoded import encode_image, pack
 from raycond.data.refs import ImageRef
 from raycond.methods.quantize import codebook_file
+from raycond.methods.quantize.base import Stream
 from raycond.methods.quantize.codebook import Codebook
-from raycond.methods.quantize.registry import StreamQuantizer, quantize_classes, require_enough, require_finite
+from raycond.methods.quantize.quantization import StreamQuantizer, quantize_classes, require_enough, require_finite
+from raycond.methods.quantize.registry import open_quantizer
 from raycond.methods.quantize.wasserstein import w2_study
 from raycond.models.codecs.registry import open_codec
 from raycond.models.generators import decoded as generate
@@ -79,11 +81,12 @@ class ClassWorker:
     # ---- quantize
 
     def _quantize(self, work: Sequence[_Work]) -> None:
+        start = open_quantizer(self.config.quantizer).stream
         groups: dict[tuple[int, tuple[int, ...]], list[tuple[ClassJob, Result, _Encoded]]] = defaultdict(list)
         for job, result in work:
             with _reported(result):
-                if self.config.quantizer == "clvq":
-                    self._quantize_stream(job, result)
+                if start is not None:
+                    self._quantize_stream(job, result, start)
                 else:
                     encoded = self._encode(job, result)
                     groups[len(encoded.kept), tuple(job.quantize)].append((job, result, encoded))
@@ -107,9 +110,9 @@ class ClassWorker:
             restarts=self.config.restarts,
         )
 
-    def _quantize_stream(self, job: ClassJob, result: Result) -> None:
+    def _quantize_stream(self, job: ClassJob, result: Result, start: Callable[[int, int], Stream]) -> None:
         with tempfile.TemporaryDirectory(prefix="raycond-") as folder:
-            stream = StreamQuantizer(tuple(job.quantize), self._seed(job.label), f"{folder}/latents")
+            stream = StreamQuantizer(start, tuple(job.quantize), self._seed(job.label), f"{folder}/latents")
             encoded = self._encode(job, result, stream)
             self._save(job, result, encoded, stream.codebooks())
 
