@@ -9,15 +9,6 @@ from pydantic.dataclasses import dataclass
 
 from raycond.pipelines.options import field_names
 
-DIFFUSION = ("sd", "dit")  # generators that lie in a folder or on the hub
-
-
-USED_BY = {  # of the options of diffusion generators, those that are not of all; of none is the batch
-    **dict.fromkeys(("strength", "prompt", "negative_prompt"), ("sd",)),
-    **dict.fromkeys(("noise", "class_map"), ("dit",)),
-    "batch": ("sd", "dit", "vae", "medoid"),
-}
-
 
 @dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
 class GeneratorOptions:

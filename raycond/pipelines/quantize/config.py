@@ -11,7 +11,8 @@ from pydantic.dataclasses import dataclass
 from raycond.core import files
 from raycond.methods.quantize.registry import QUANTIZERS
 from raycond.models.codecs.autoencoder import AutoencoderConfig
-from raycond.models.generators.options import DIFFUSION, USED_BY, GeneratorOptions, changed
+from raycond.models.generators.options import GeneratorOptions, changed
+from raycond.models.generators.registry import GENERATORS
 from raycond.pipelines.options import field_names, layers, merge_layers, presets, settle, shown, spec_place, validated
 from raycond.runtime.resources import Resources
 
@@ -95,22 +96,14 @@ class QuantizeConfig:
             raise ValueError(f"--gpus-per-actor: expected a fraction from 0 to 1 or a whole number, not {gpus:g}")
         if self.codec == "train" and self.autoencoder is None:
             raise ValueError("--codec train: needs an `autoencoder` section (see the digits preset)")
-        if self.generator not in ("vae", "medoid") and not self.diffuses:
-            raise ValueError(f"--generator: expected vae, medoid, sd:WHERE or dit:WHERE, not {self.generator!r}")
-        kind = self.generator.partition(":")[0]
-        if unused := [name for name in changed(self.diffusion) if kind not in USED_BY.get(name, DIFFUSION)]:
-            raise ValueError(f"--{unused[0].replace('_', '-')}: does nothing with --generator {kind}")
+        kind, _ = GENERATORS.parse(self.generator)
+        if unused := [name for name in changed(self.diffusion) if name not in kind.options]:
+            raise ValueError(f"--{unused[0].replace('_', '-')}: does nothing with --generator {kind.name}")
 
     @property
     def resources(self) -> Resources:
         """What one class actor asks for."""
         return Resources(self.cpus_per_actor, self.gpus_per_actor, "actor")
-
-    @property
-    def diffuses(self) -> bool:
-        """Whether images come from a diffusion model."""
-        kind, _, where = self.generator.partition(":")
-        return kind in DIFFUSION and bool(where)
 
     @property
     def image_size(self) -> int:
@@ -140,6 +133,6 @@ def load_config(options: Mapping[str, Any], *, preset: str | None = None, config
 def _codec(codec: str | None, generator: str) -> str:
     """With its place; a diffusion generator's own, unless another is named: its latents are what the model knows."""
     kind, _, where = generator.partition(":")
-    if kind in DIFFUSION and where and codec in (None, "train"):
+    if kind in GENERATORS and GENERATORS[kind].own_codec and where and codec in (None, "train"):
         return f"kl:{where}" if files.exists(where) else f"kl:{where}//vae"
     return spec_place(codec or CODEC)

@@ -9,7 +9,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -28,10 +27,10 @@ from raycond.methods.quantize.quantization import StreamQuantizer, quantize_clas
 from raycond.methods.quantize.registry import open_quantizer
 from raycond.methods.quantize.wasserstein import w2_study
 from raycond.models.codecs.registry import open_codec
-from raycond.models.generators import decoded as generate
 from raycond.models.generators.base import Generator, Wanted
 from raycond.models.generators.checked import make_images
-from raycond.models.generators.medoid import medoid_images
+from raycond.models.generators.images import resized, to_uint8
+from raycond.models.generators.medoid import real_images
 from raycond.models.generators.registry import open_generator
 from raycond.pipelines.quantize.units import ClassJob, Facts, Result, WorkerSpec, images_fingerprint
 from raycond.pipelines.stages.class_images import ClassImages
@@ -61,6 +60,7 @@ class ClassWorker:
         require_device(device)
         torch.set_num_threads(self.config.cpus_per_actor)
         self.codec = open_codec(spec.codec, device=device, dtype=self.config.dtype)
+        self._generators: dict[str, Generator] = {}
 
     def run(self, jobs: Sequence[str]) -> list[str]:
         """Process jobs, given and answered as JSON, one class each.
@@ -188,45 +188,41 @@ class ClassWorker:
 
     def _made(self, kind: str, ipc: int, stored: codebook_file.StoredCodebook) -> tuple[np.ndarray, dict[str, int]]:
         """Images (K, H, W, C) uint8 of one kind, and how many had to be made again, by reason."""
-        if kind == self.spec.medoids:
-            return self._medoids(stored), {}
-        if kind == self.spec.decoded:
-            decoded = generate.decode_centroids(stored, self.codec, batch=self.config.batch)
-            return generate.to_uint8(generate.resized(decoded, self.config.image_size)), {}
-        return self._diffused(ipc, stored)
-
-    def _diffused(self, ipc: int, stored: codebook_file.StoredCodebook) -> tuple[np.ndarray, dict[str, int]]:
         centroids = stored.codebook.centroids
         wanted = Wanted(
             centroids,
             torch.full((len(centroids),), stored.label),
             # of the image alone, so that neither batches nor workers change it
             tuple(self._seed(f"{stored.class_id} ipc{ipc} {k}") for k in range(len(centroids))),
+            stored.medoid_ids,
         )
-        found = make_images(self._generator, wanted, self.spec.source.classes)
-        return generate.to_uint8(generate.resized(found.images, self.config.image_size)), found.failures
+        found = make_images(self._generator(kind), wanted, self.spec.source.classes)
+        return to_uint8(resized(found.images, self.config.image_size)), found.failures
 
-    @cached_property
-    def _generator(self) -> Generator:
+    def _generator(self, kind: str) -> Generator:
         """Loaded when it is first needed: a rerun may need medoids alone."""
-        found = open_generator(
-            self.config.generator,
-            options=self.config.diffusion,
-            classes=self.spec.source.classes,
-            codec=self.codec,
-            size=self.config.size,
-            device=self.device,
-            dtype=self.config.dtype,
-        )
-        if found.description != self.spec.diffusion:
-            raise UserError(f"--generator {self.config.generator}: this node has other weights than the driver")
-        return found
+        if kind not in self._generators:
+            self._generators[kind] = open_generator(
+                self.spec.kinds[kind],
+                options=self.config.diffusion,
+                classes=self.spec.source.classes,
+                codec=self.codec,
+                size=self.config.size,
+                device=self.device,
+                dtype=self.config.dtype,
+                batch=self.config.batch,
+                read=self._read,
+            )
+            if kind == self.spec.generator and self._generators[kind].description != self.spec.diffusion:
+                raise UserError(f"--generator {self.config.generator}: this node has other weights than the driver")
+        return self._generators[kind]
 
-    def _medoids(self, stored: codebook_file.StoredCodebook) -> np.ndarray:
-        refs = {ref.id: ref for ref in self.spec.source.refs(stored.label)}
-        return medoid_images(
-            stored,
-            refs,
+    def _read(self, label: int, ids: Sequence[str]) -> np.ndarray:
+        """Real images of a class, of the side of the condensed ones."""
+        return real_images(
+            {ref.id: ref for ref in self.spec.source.refs(label)},
+            ids,
+            self.spec.source.classes.ids[label],
             size=self.config.image_size,
             resize=self.config.resize,
             channels=self.spec.channels,
