@@ -202,7 +202,7 @@ class ClassWorker:
     def _generator(self, kind: str) -> Generator:
         """Loaded when it is first needed: a rerun may need medoids alone."""
         if kind not in self._generators:
-            self._generators[kind] = open_generator(
+            generator = open_generator(
                 self.spec.kinds[kind],
                 options=self.config.diffusion,
                 classes=self.spec.source.classes,
@@ -213,8 +213,9 @@ class ClassWorker:
                 batch=self.config.batch,
                 read=self._read,
             )
-            if kind == self.spec.generator and self._generators[kind].description != self.spec.diffusion:
+            if kind == self.spec.generator and generator.description != self.spec.diffusion:
                 raise UserError(f"--generator {self.config.generator}: this node has other weights than the driver")
+            self._generators[kind] = generator
         return self._generators[kind]
 
     def _read(self, label: int, ids: Sequence[str]) -> np.ndarray:
