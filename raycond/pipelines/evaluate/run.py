@@ -35,7 +35,7 @@ from raycond.report import write_grid_report
 from raycond.runtime.resources import Resources
 from raycond.runtime.runner import Runner, open_runner
 
-PROXIED = tuple(kind for kind in coresets.KINDS if kind != "medoid")  # coresets that a proxy chooses
+PROXIED = tuple(kind for kind in coresets.CORESETS.names() if kind != "medoid")  # coresets that a proxy chooses
 
 
 def resumed(out: str, options: dict[str, Any]) -> GridConfig:
