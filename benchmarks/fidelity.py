@@ -26,7 +26,7 @@ from raycond.data.sources import Source, open_source
 from raycond.methods.quantize.wasserstein import w2
 from raycond.models.codecs.base import Codec
 from raycond.models.codecs.registry import open_codec
-from raycond.models.generators.decoded import resized, to_uint8
+from raycond.models.generators.images import resized, to_uint8
 from raycond.pipelines.layout import Layout
 from raycond.sets.manifest import read_manifest
 from raycond.sets.reader import CondensedSet, open_set

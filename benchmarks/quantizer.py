@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks.common import latents, machine, print_table, side_by_side
 from raycond.methods.quantize.codebook import codebook
 from raycond.methods.quantize.faiss_kmeans import faiss_kmeans
-from raycond.methods.quantize.registry import quantize
+from raycond.methods.quantize.quantization import quantize
 from raycond.methods.quantize.wasserstein import d4m_centroids, mean_rows, w2_study
 
 IPCS = (10, 50, 100)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -40,6 +42,22 @@ def real_data() -> Path:
 def real_weights() -> Path:
     """Folder with small real weights (TAEF2, MobileNetV2); skips where absent."""
     return _folder("RAYCOND_WEIGHTS", "weights")
+
+
+@pytest.fixture
+def new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
+    """Writes a module of one's own and gives its name, as somebody who adds a codec, a student, … would."""
+    names: list[str] = []
+
+    def write(text: str) -> str:
+        names.append(f"new_file_{len(names)}")
+        (tmp_path / f"{names[-1]}.py").write_text(textwrap.dedent(text))
+        return names[-1]
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield write
+    for name in names:
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="session")

@@ -193,7 +193,7 @@ class Option:
 
 
 @lru_cache
-def options_of(kind: type) -> tuple[Option, ...]:
+def options_of(kind: Any) -> tuple[Option, ...]:
     """All options of a configuration, group by group, those of sections too, in the order of the class's bases."""
     found = tuple(_options(kind))
     names = [one.name for one in found if one.on_command_line]

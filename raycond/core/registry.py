@@ -62,7 +62,8 @@ class Registry(Generic[E]):
     def __getitem__(self, name: str) -> E:
         """The entry of a kind. Raises UserError that lists the kinds, and those whose names are near."""
         if name not in self.entries:
-            raise UserError(f"{self.what} {name}: not a known kind{did_you_mean(name, self.names())}\n{self.help()}")
+            forms = ", ".join(entry.form for entry in self)
+            raise UserError(f"{self.what} {name}: not one of {forms}{did_you_mean(name, self.names())}")
         return self.entries[name]
 
     def names(self) -> tuple[str, ...]:

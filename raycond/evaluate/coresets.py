@@ -8,13 +8,25 @@ import torch
 from torch import Tensor
 
 from raycond.core import files
-from raycond.core.errors import UserError
-from raycond.methods.quantize.registry import quantize
+from raycond.core.errors import UserError, named
+from raycond.core.registry import Entry, Registry
+from raycond.methods.quantize.quantization import quantize
 
 if TYPE_CHECKING:
     from raycond.evaluate.proxy import Proxy
 
-KINDS = ("medoid", "herding", "k-center", "el2n")
+_HERE = "raycond.evaluate.coresets"
+
+# each target takes the proxy, the rows of one class, how many of them to choose, and a seed; it gives their positions
+CORESETS = Registry(
+    "coreset",
+    [
+        Entry("medoid", "the images nearest to the centroids of k-means", f"{_HERE}:_by_medoids"),
+        Entry("herding", "greedily those whose mean is nearest to the mean of the class", f"{_HERE}:_by_herding"),
+        Entry("k-center", "those that leave no image far from all of them", f"{_HERE}:_by_k_center"),
+        Entry("el2n", "those that a network learns first", f"{_HERE}:_by_el2n"),
+    ],
+)
 RESTARTS = 5  # of k-means; the same as in the quantize pipeline
 _TIE = 1e-9  # scores closer than this share of the largest squared norm are equal: rounding must not choose
 
@@ -22,34 +34,38 @@ _TIE = 1e-9  # scores closer than this share of the largest squared norm are equ
 def choose(kind: str, proxy: Proxy, labels: Tensor, ipc: int, seed: int) -> Tensor:
     """Rows of the training set to keep: (classes · ipc,) int64, `ipc` of every class, classes in label order.
 
-    kind: one of KINDS. labels: (N,) int64, of the images that the proxy measured. seed moves only the k-means of
-    `medoid`; the other kinds are functions of the proxy. Within a class the rows are in the order of choice, which
+    kind: a name in `CORESETS`. labels: (N,) int64, of the images that the proxy measured. seed moves only the k-means
+    of `medoid`; the other kinds are functions of the proxy. Within a class the rows are in the order of choice, which
     makes `herding`, `k-center` and `el2n` at a smaller IPC a prefix of themselves. Raises UserError for an unknown
     kind and, naming the class, where a class has fewer than `ipc` images.
     """
-    if kind not in KINDS:
-        raise UserError(f"coreset {kind!r} is not one of {', '.join(KINDS)}")
+    pick = CORESETS[kind].load()
     if len(labels) != len(proxy.el2n):
         raise UserError(f"the proxy measured {len(proxy.el2n)} images, and there are {len(labels)} labels")
     labels = labels.cpu()
     chosen = []
     for label in range(int(labels.max()) + 1):
         rows = (labels == label).nonzero().flatten()
-        try:
-            picks = _pick(kind, proxy, rows, ipc, int(files.digest([kind, seed, label])[:15], 16))
-        except UserError as error:
-            raise UserError(f"{kind}, class {label}: {error}") from error
+        with named(f"{kind}, class {label}"):
+            picks = pick(proxy, rows, ipc, int(files.digest([kind, seed, label])[:15], 16))
         chosen.append(rows[picks.cpu()])
     return torch.cat(chosen)
 
 
-def _pick(kind: str, proxy: Proxy, rows: Tensor, k: int, seed: int) -> Tensor:
-    if kind == "el2n":
-        return easiest(proxy.el2n[rows], k)
-    features = proxy.features[rows]
-    if kind == "medoid":
-        return medoids(features, k, seed)
-    return herding(features, k) if kind == "herding" else k_center(features, k)
+def _by_medoids(proxy: Proxy, rows: Tensor, k: int, seed: int) -> Tensor:
+    return medoids(proxy.features[rows], k, seed)
+
+
+def _by_herding(proxy: Proxy, rows: Tensor, k: int, _: int) -> Tensor:
+    return herding(proxy.features[rows], k)
+
+
+def _by_k_center(proxy: Proxy, rows: Tensor, k: int, _: int) -> Tensor:
+    return k_center(proxy.features[rows], k)
+
+
+def _by_el2n(proxy: Proxy, rows: Tensor, k: int, _: int) -> Tensor:
+    return easiest(proxy.el2n[rows], k)
 
 
 def herding(features: Tensor, k: int) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from raycond.core import files
 from raycond.core.errors import UserError
 from raycond.data.classes import Classes
+from raycond.labels.base import Identity, Kind, Logits
 from raycond.models import checkpoint, students
 
 OPTIONS = ("mean", "std", "size", "outputs")
@@ -260,3 +261,17 @@ def _imagenet(classes: Classes) -> tuple[int, ...] | None:
 
     index = {class_id: k for k, class_id in enumerate(ImageNetInfo("imagenet-1k").label_names())}
     return tuple(index[i] for i in classes.ids) if all(i in index for i in classes.ids) else None
+
+
+def _identity(where: str, classes: Classes) -> Identity:
+    described = describe(where, classes)
+    return described.name, described.digest
+
+
+def _open(where: str, classes: Classes, device: torch.device) -> tuple[Identity, Logits]:
+    teacher = open_teacher(where, classes=classes, device=device)
+    return (teacher.name, teacher.digest), teacher
+
+
+ONCE = Kind("fixed", _identity, _open)
+EVERY_VIEW = Kind("online", _identity, _open)

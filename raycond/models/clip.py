@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from raycond.core import files, hub
 from raycond.core.errors import UserError
+from raycond.core.registry import did_you_mean
 from raycond.models import checkpoint
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
@@ -255,10 +255,9 @@ def _known(model: str) -> dict[str, Any]:
     import open_clip
 
     if model not in (known := open_clip.list_models()):
-        near = ", ".join(difflib.get_close_matches(model, known, 5, 0.3)) or "none"
         raise UserError(
-            f"CLIP {model}: neither a folder nor a model of open_clip (names near it: {near}); expected MODEL:TAG, as "
-            "RN50:openai, or a folder"
+            f"CLIP {model}: neither a folder nor a model of open_clip{did_you_mean(model, known) or '.'} "
+            "Expected MODEL:TAG, as RN50:openai, or a folder"
         )
     config: dict[str, Any] = open_clip.get_model_config(model)
     return config

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from raycond.core.options import STRICT, Configuration, option
+from raycond.models.codecs.registry import CODECS
 from raycond.pipelines.places import place, spec_place
 
 MAX_PIXELS = 178_956_970
@@ -14,12 +15,6 @@ MAX_PIXELS = 178_956_970
 
 CODEC = "kl:stabilityai/sd-vae-ft-mse"
 """The codec of most published latent diffusion models at 256 pixels, DiT among them."""
-
-
-def codec_kinds() -> tuple[str, ...]:
-    from raycond.models.codecs.registry import KINDS
-
-    return tuple(KINDS)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -94,7 +89,7 @@ class CodecOptions(Configuration):
 
     GROUP = "codec"
 
-    codec: str = option(CODEC, metavar="KIND[:WHERE]", choices=codec_kinds, place=spec_place)
+    codec: str = option(CODEC, metavar="KIND[:WHERE]", choices=CODECS.names, place=spec_place)
     """The codec: kl:WHERE or tiny:WHERE for an autoencoder of diffusers from a hub name or a folder, taef2:FOLDER,
     pixels for none, or train for a small one that is trained on the images first as the `autoencoder` section of a
     preset or a --config file describes it."""

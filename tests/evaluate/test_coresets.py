@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from raycond.core.errors import UserError
-from raycond.evaluate.coresets import KINDS, choose, easiest, herding, k_center, medoids
+from raycond.core.registry import Entry
+from raycond.evaluate.coresets import CORESETS, choose, easiest, herding, k_center, medoids
 from raycond.evaluate.proxy import Proxy
-from raycond.methods.quantize.registry import quantize
+from raycond.methods.quantize.quantization import quantize
 
 
 def points(n: int, d: int, seed: int = 0) -> Tensor:
@@ -108,7 +109,7 @@ LABELS = torch.tensor([2, 0, 1] * 30)
 PROXY = Proxy(points(90, 6), torch.rand(90, generator=torch.Generator().manual_seed(2)))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CORESETS.names())
 def test_choose_gives_ipc_rows_of_each_class_in_label_order(kind: str) -> None:
     rows = choose(kind, PROXY, LABELS, 5, 0)
     assert LABELS[rows].tolist() == [0] * 5 + [1] * 5 + [2] * 5
@@ -131,3 +132,16 @@ def test_choose_names_what_is_wrong() -> None:
         choose("herding", PROXY, LABELS, 31, 0)
     with pytest.raises(UserError, match="90 images, and there are 89 labels"):
         choose("herding", PROXY, LABELS[1:], 1, 0)
+
+
+def test_a_new_coreset_is_one_file_and_one_entry(
+    new_file: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = new_file("""
+        import torch
+
+        def last(proxy, rows, k, seed):
+            return torch.arange(len(rows))[-k:]
+    """)
+    monkeypatch.setitem(CORESETS.entries, "last", Entry("last", "the last images", f"{module}:last"))
+    assert choose("last", PROXY, LABELS, 1, 0).tolist() == [88, 89, 87]

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from raycond.core.errors import UserError
+from raycond.core.registry import Entry
 from raycond.data.classes import Classes
-from raycond.labels import open_teacher, registry
-from raycond.labels.registry import KINDS, identity, open_labeler
+from raycond.labels import open_teacher
+from raycond.labels.registry import LABELERS, identity, open_labeler
 from raycond.models import students
 
 CLASSES = Classes.of(("a", "b", "c"))
@@ -55,27 +57,34 @@ def test_identity_finds_what_is_wrong_early(where: str) -> None:
 @pytest.mark.parametrize("read", [identity, lambda s, c: open_labeler(s, classes=c, device="cpu")])
 def test_unknown_and_incomplete_specs(read: object) -> None:
     assert callable(read)
-    with pytest.raises(UserError, match=r"unknown kind 'soft'; known kinds:\n +hard +the label") as error:
+    with pytest.raises(UserError, match=r"labeler soft: not one of hard, once:TEACHER, .*, stored:DIR$"):
         read("soft:x", CLASSES)
-    assert all(name in str(error.value) for name in KINDS)
+    with pytest.raises(UserError, match=r"did you mean teacher\?"):
+        read("techer:x", CLASSES)
     for spec in ("teacher", "teacher:"):
         with pytest.raises(UserError, match="expected teacher:TEACHER"):
             read(spec, CLASSES)
-    with pytest.raises(UserError, match="labeler 'hard:x': expected hard"):
+    with pytest.raises(UserError, match="labeler hard:x: expected hard"):
         read("hard:x", CLASSES)
 
 
-def test_another_kind_can_join(monkeypatch: pytest.MonkeyPatch) -> None:
-    kind = registry.Kind(
-        "online",
-        "FOLDER",
-        "a projector",
-        identity=lambda where, classes: (where, str(len(classes))),
-        open=lambda where, classes, _: ((where, str(len(classes))), lambda x: x.flatten(1)[:, : len(classes)]),
-    )
-    monkeypatch.setitem(KINDS, "projector", kind)
-    found = open_labeler("projector:tiny", classes=CLASSES, device="cpu")
-    assert (found.mode, found.name) == ("online", "projector:tiny")
-    assert identity("projector:tiny", CLASSES) == (found.name, found.digest)
+def test_a_new_labeler_is_one_file_and_one_entry(
+    new_file: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = new_file("""
+        from raycond.labels.base import Kind
+
+        def identity(where, classes):
+            return where, str(len(classes))
+
+        def open(where, classes, device):
+            return identity(where, classes), lambda images: images.flatten(1)[:, : len(classes)]
+
+        PIXELS = Kind("online", identity, open)
+    """)
+    monkeypatch.setitem(LABELERS.entries, "first", Entry("first", "the first pixels", f"{module}:PIXELS", "FOLDER"))
+    found = open_labeler("first:tiny", classes=CLASSES, device="cpu")
+    assert (found.mode, found.name) == ("online", "first:tiny")
+    assert identity("first:tiny", CLASSES) == (found.name, found.digest)
     assert found.logits is not None
     assert found.logits(torch.zeros(2, 1, 4, 4)).shape == (2, 3)

@@ -43,8 +43,11 @@ class Check:
 
 
 class ProjectorFit(Resumable):
-    """projector: a module with `delta` and `load_delta` (`raycond.labels.projector.network`), of which only the delta
-    needs gradients. learn, held: rows of `pixels` to learn from and to check on. teachers: None for labels alone."""
+    """The fit of a projector's delta, as a training that can go on.
+
+    projector: a module with `delta` and `load_delta` (`raycond.labels.projector.network`), of which only the delta
+    needs gradients. learn, held: rows of `pixels` to learn from and to check on. teachers: None for the labels alone.
+    """
 
     what = "fit"
 

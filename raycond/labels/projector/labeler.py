@@ -10,12 +10,12 @@ from torch import Tensor
 from raycond.core import files
 from raycond.core.errors import UserError
 from raycond.data.classes import Classes
+from raycond.labels.base import Kind
 from raycond.labels.projector.delta import ABOUT, describe_projector, open_projector, read_projector
 from raycond.labels.projector.network import Projector
 from raycond.labels.teacher import CHUNK_PIXELS
 
 IN_SET = "labels/projector"  # where a condensed set carries its projector
-FORM = "DIR[,clip=CLIP]"
 
 
 def identity(where: str, classes: Classes) -> tuple[str, str]:
@@ -50,8 +50,11 @@ def _parse(where: str) -> tuple[str, str | None]:
     folder, *options = re.split(r",(?=[a-z]+=)", where)
     unknown = [option for option in options if not option.startswith("clip=") or option == "clip="]
     if not folder or unknown or len(options) > 1:
-        raise UserError(f"projector {where!r}: expected {FORM}, where CLIP is a folder or MODEL:TAG")
+        raise UserError(f"projector {where!r}: expected DIR[,clip=CLIP], where CLIP is a folder or MODEL:TAG")
     inside = files.join(files.absolute(folder), IN_SET)
     if files.exists(files.join(inside, ABOUT)):
         folder = inside
     return folder, options[0].removeprefix("clip=") if options else None
+
+
+PROJECTOR = Kind("online", identity, open_logits)

@@ -10,6 +10,7 @@ from torch import Tensor
 from raycond.core import files
 from raycond.core.errors import UserError
 from raycond.data.classes import Classes
+from raycond.labels.base import Kind
 from raycond.labels.stored.labels import NAME, NO_BASELINES, StoredLabels
 
 
@@ -51,7 +52,7 @@ def open_labels(folder: str, classes: Classes) -> StoredLabels:
 
 
 def identity(where: str, classes: Classes) -> tuple[str, str]:
-    """(name, digest) of the labels at `where`, for `labelers.KINDS`. Raises UserError as opening does."""
+    """(name, digest) of the labels at `where`. Raises UserError as opening does."""
     return _identity(open_labels(where, classes))
 
 
@@ -64,3 +65,6 @@ def open_stored(where: str, classes: Classes, _device: torch.device) -> tuple[tu
 def _identity(labels: StoredLabels) -> tuple[str, str]:
     every = labels.labels if isinstance(labels, Shelf) else (labels,)
     return labels.name, files.digest(sorted(str(found.index["digest"]) for found in every))
+
+
+STORED = Kind("online", identity, open_stored)

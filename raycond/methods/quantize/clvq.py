@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raycond.methods.quantize.base import SingleQuantizer
 from raycond.methods.quantize.kmeans_plus_plus import _plus_plus, _Space
 
 BLOCK = 256  # latents per block: large enough for matrix products, small enough for memory
@@ -99,6 +100,17 @@ class Clvq:
             keep[k] *= 1 - a
         weight = torch.from_numpy(np.concatenate([keep[:, None], share], 1)).to(z)
         self._centroids = weight[:, :1] * c + weight[:, 1:] @ x + shift
+
+
+class OnePass(SingleQuantizer):
+    """CLVQ: each point once, in the order in which points come."""
+
+    stream = Clvq
+
+    def centroids(self, points: Tensor, count: int, seed: int) -> Tensor:
+        model = Clvq(count, seed)
+        model.add(points)
+        return model.centroids()
 
 
 def _distinct(chosen: Tensor, total: int) -> Tensor:

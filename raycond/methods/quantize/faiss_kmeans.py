@@ -5,6 +5,15 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor, from_numpy
 
+from raycond.methods.quantize.base import SingleQuantizer
+
+
+class Faiss(SingleQuantizer):
+    """faiss' k-means, once: faiss has its own start and no restarts."""
+
+    def centroids(self, points: Tensor, count: int, seed: int) -> Tensor:
+        return faiss_kmeans(points, count, seed=seed)
+
 
 def faiss_kmeans(points: Tensor, count: int, *, seed: int, iterations: int = 20) -> Tensor:
     """Centroids (K, d) float32 of points (n, d). Raises ValueError if K exceeds n."""

@@ -7,10 +7,18 @@ import warnings
 import numpy as np
 from torch import Tensor, from_numpy
 
+from raycond.methods.quantize.base import SingleQuantizer
 from raycond.methods.quantize.codebook import nearest
 from raycond.methods.quantize.lloyd import lloyd
 
 FLOOR = 1e-3  # of the variances, as a share of the mean variance: a component of one image would have none
+
+
+class Mixture(SingleQuantizer):
+    """Means of a Gaussian mixture, from one start of Lloyd's."""
+
+    def centroids(self, points: Tensor, count: int, seed: int) -> Tensor:
+        return gmm_means(points, count, seed=seed)
 
 
 def gmm_means(points: Tensor, count: int, *, seed: int, restarts: int = 1, iterations: int = 100) -> Tensor:

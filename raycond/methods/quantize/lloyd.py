@@ -16,11 +16,19 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from raycond.methods.quantize.base import Quantizer
 from raycond.methods.quantize.codebook import fill_empty
 from raycond.methods.quantize.kmeans_plus_plus import _members, _plus_plus, _Space
 
 EXCHANGE_GAIN = 1e-6  # an exchange must save this share of the mean squared norm: above float32 noise
 MAX_SWEEPS = 1000
+
+
+class Lloyd(Quantizer):
+    """k-means to a fixed point, the best of `restarts`, then exchanges."""
+
+    def fit(self, points: Tensor, counts: Sequence[int], seeds: Sequence[int]) -> dict[int, Tensor]:
+        return lloyd(points, counts, seeds=seeds, restarts=self.restarts)
 
 
 def lloyd(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from raycond.core import files
+from raycond.core.errors import UserError
 from raycond.models.codecs.options import AutoencoderConfig
 
 
@@ -79,6 +80,11 @@ def _fit(model: Any, images: Tensor, config: AutoencoderConfig, seed: int, progr
         schedule.step()
         if progress is not None and (step + 1) % 50 == 0:
             progress(step + 1, float(loss.detach()))
+
+
+def untrained(*_: object) -> NoReturn:
+    """What `--codec train` opens before it is trained. Raises UserError: a pipeline must train it first."""
+    raise UserError("--codec train: the pipeline trains this codec first and then opens it as kl:FOLDER")
 
 
 def save_autoencoder(model: Any, folder: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from abc import abstractmethod
 from collections.abc import Sequence
 from pickle import UnpicklingError
 from typing import Any
@@ -17,23 +18,25 @@ from raycond.models.codecs.base import Codec, weights_digest
 
 
 class DiffusersVae(Codec):
-    """Latents are (posterior − shift) · scale, with the factors of the model's own configuration.
+    """An autoencoder of diffusers.
+
+    Latents are (posterior − shift) · scale, with the factors of the model's own configuration.
 
     where: `FOLDER` (local, or remote such as s3://…), `owner/name` or `owner/name@revision`, each with an optional
     `//subfolder` (`//vae` inside a whole pipeline is found by itself). Nothing is unpickled: weights are safetensors,
     or where there are none torch files read with weights_only, as facebook/DiT-XL-2-256 still has them.
     """
 
-    def __init__(self, kind: str, where: str, device: torch.device, dtype: torch.dtype) -> None:
-        self.kind, self.where, self.device, self.dtype = kind, where, device, dtype
+    _model_class: str  # of diffusers
+    _widths: str  # the field of its configuration with one number for each resolution
+
+    def __init__(self, where: str, device: torch.device, dtype: torch.dtype) -> None:
+        self.where, self.device, self.dtype = where, device, dtype
         model = self._load()
         config = model.config
         self.channels = config.in_channels
         self.latent_channels = config.latent_channels
-        if kind == "kl":
-            self.factor = 2 ** (len(config.block_out_channels) - 1)
-        else:
-            self.factor = 2 ** (len(config.encoder_block_out_channels) - 1)
+        self.factor = 2 ** (len(config[self._widths]) - 1)
         self.scale = float(getattr(config, "scaling_factor", None) or 1.0)
         self.shift = float(getattr(config, "shift_factor", None) or 0.0)
         self.digest = files.digest([weights_digest(model), self.scale, self.shift])
@@ -44,7 +47,7 @@ class DiffusersVae(Codec):
     def _load(self) -> Any:
         import diffusers
 
-        kind = {"kl": diffusers.AutoencoderKL, "tiny": diffusers.AutoencoderTiny}[self.kind]
+        kind = getattr(diffusers, self._model_class)
         place, subfolder, revision = _parse(self.where)
         options = {"torch_dtype": torch.float32, "output_loading_info": True}
         try:
@@ -64,21 +67,40 @@ class DiffusersVae(Codec):
             ) from error
         return model.eval().requires_grad_(False)
 
+    @abstractmethod
+    def _encoded(self, images: Tensor, noise: Sequence[int] | None) -> Tensor:
+        """Images in [-1, 1] → latents as the model gives them."""
+
     def _encode(self, images: Tensor, noise: Sequence[int] | None) -> Tensor:
-        found = self._model.encode(images * 2 - 1)
-        if self.kind == "tiny":
-            if noise is not None:
-                raise UserError("--posterior sample: AutoencoderTiny has no posterior to sample; use mean")
-            latents = found.latents
-        elif noise is None:
-            latents = found.latent_dist.mode()
-        else:
-            mean, std = found.latent_dist.mean, found.latent_dist.std
-            latents = mean + std * _noise(noise, mean)
-        return (latents - self.shift) * self.scale
+        return (self._encoded(images * 2 - 1, noise) - self.shift) * self.scale
 
     def _decode(self, latents: Tensor) -> Tensor:
         return self._model.decode(latents / self.scale + self.shift).sample / 2 + 0.5
+
+
+class Kl(DiffusersVae):
+    """AutoencoderKL, whose posterior can be sampled."""
+
+    kind = "kl"
+    _model_class, _widths = "AutoencoderKL", "block_out_channels"
+
+    def _encoded(self, images: Tensor, noise: Sequence[int] | None) -> Tensor:
+        posterior = self._model.encode(images).latent_dist
+        if noise is None:
+            return posterior.mode()
+        return posterior.mean + posterior.std * _noise(noise, posterior.mean)
+
+
+class Tiny(DiffusersVae):
+    """AutoencoderTiny, which has no posterior."""
+
+    kind = "tiny"
+    _model_class, _widths = "AutoencoderTiny", "encoder_block_out_channels"
+
+    def _encoded(self, images: Tensor, noise: Sequence[int] | None) -> Tensor:
+        if noise is not None:
+            raise UserError("--posterior sample: AutoencoderTiny has no posterior to sample; use mean")
+        return self._model.encode(images).latents
 
 
 def _parse(where: str) -> tuple[str, str | None, str | None]:

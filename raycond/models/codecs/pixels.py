@@ -1,4 +1,4 @@
-"""Codecs without diffusers: plain pixels, and TAEF2 from its two state-dict files."""
+"""The codec without a model: latents are pixels."""
 
 from __future__ import annotations
 

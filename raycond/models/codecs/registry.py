@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
-from raycond.core.errors import UserError
-from raycond.models.codecs.base import Codec, parse_dtype
+from raycond.core.registry import Entry, Registry
 
-KINDS = {
-    "kl": "diffusers AutoencoderKL from a hub name or a folder (kl:stabilityai/sd-vae-ft-mse)",
-    "tiny": "diffusers AutoencoderTiny from a hub name or a folder (tiny:madebyollin/taesd)",
-    "taef2": "TAEF2 from the folder with taef2_encoder.pth and taef2_decoder.pth (taef2:FOLDER)",
-    "pixels": "the pixels themselves; optional number of channels (pixels:1)",
-    "train": "train the small autoencoder that the preset describes, then use it",
-}
+if TYPE_CHECKING:
+    from raycond.models.codecs.base import Codec
+
+_HERE = "raycond.models.codecs"
+
+# each target is called with WHERE, the torch.device and the torch.dtype, and gives a Codec
+CODECS = Registry(
+    "--codec",
+    [
+        Entry(
+            "kl",
+            "AutoencoderKL of diffusers, from the hub or a folder (kl:stabilityai/sd-vae-ft-mse)",
+            f"{_HERE}.diffusers_vae:Kl",
+            "NAME|FOLDER",
+        ),
+        Entry(
+            "tiny",
+            "AutoencoderTiny of diffusers, from the hub or a folder (tiny:madebyollin/taesd)",
+            f"{_HERE}.diffusers_vae:Tiny",
+            "NAME|FOLDER",
+        ),
+        Entry(
+            "taef2",
+            "TAEF2, from a folder with taef2_encoder.pth and taef2_decoder.pth",
+            f"{_HERE}.taef2:Taef2",
+            "FOLDER",
+        ),
+        Entry(
+            "pixels", "the pixels themselves, of 3 channels or of 1 (pixels:1)", f"{_HERE}.pixels:Pixels", "[CHANNELS]"
+        ),
+        Entry("train", "a small autoencoder, trained on the source first", f"{_HERE}.autoencoder:untrained"),
+    ],
+)
 
 
 def open_codec(spec: str, *, device: str = "cpu", dtype: str = "auto") -> Codec:
     """The codec of `KIND[:WHERE]`. Raises UserError for an unknown kind or missing weights, saying where they go."""
-    from raycond.models.codecs import diffusers_vae, pixels, taef2
+    import torch
 
-    kind, _, where = spec.partition(":")
-    target, precision = torch.device(device), parse_dtype(dtype, device)
-    if kind == "pixels":
-        return pixels.Pixels(where, target, precision)
-    if kind == "taef2":
-        return taef2.Taef2(where, target, precision)
-    if kind in ("kl", "tiny"):
-        return diffusers_vae.DiffusersVae(kind, where, target, precision)
-    if kind == "train":
-        raise UserError("codec train: it is trained by the pipeline, from the preset's `autoencoder` section")
-    known = "\n".join(f"  {name:7} {text}" for name, text in KINDS.items())
-    raise UserError(f"--codec {spec}: unknown kind {kind!r}; known kinds:\n{known}")
+    from raycond.models.codecs.base import parse_dtype
+
+    entry, where = CODECS.parse(spec)
+    codec: Codec = entry.load()(where, torch.device(device), parse_dtype(dtype, device))
+    return codec

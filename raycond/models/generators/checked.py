@@ -50,8 +50,15 @@ def faults(images: Tensor) -> list[str | None]:
 def make_images(generator: Generator, wanted: Wanted, classes: Classes, *, retries: int = 3) -> Checked:
     """The wanted images; failed ones are made again, up to `retries` times, from their seed plus 1, 2, …
 
-    Raises RaycondError that names class and image when one fails every time.
+    Of a generator without seeds nothing is made again, and only NaN is a failure: a real image may be black. Raises
+    RaycondError that names class and image when one fails every time.
     """
+    if not generator.seeded:
+        images = generator(wanted)
+        broken = dict.fromkeys(images.isnan().flatten(1).any(1).nonzero().flatten().tolist(), "NaN")
+        if broken:
+            raise RaycondError(_complaint(generator.name, wanted, classes, broken, 0))
+        return Checked(images, wanted.seeds)
     made = generator(wanted).clone()  # what comes out of inference mode cannot be written to
     seeds, counts = list(wanted.seeds), Counter[str]()
     failed = {row: fault for row, fault in enumerate(faults(made)) if fault is not None}
@@ -76,8 +83,6 @@ def _complaint(name: str, wanted: Wanted, classes: Classes, failed: dict[int, st
     label = int(wanted.labels[row])
     number = int((wanted.labels[:row] == label).sum())
     advice = _ADVICE.get(failed[row], "look at the centroid and the options")
+    tries = f" from {retries + 1} seeds in turn" if retries else ""
     more = f" (and {len(failed) - 1} more images)" if len(failed) > 1 else ""
-    return (
-        f"class {classes.ids[label]}: {name} made image {number} {failed[row]} from {retries + 1} seeds in turn{more}; "
-        f"{advice}"
-    )
+    return f"class {classes.ids[label]}: {name} made image {number} {failed[row]}{tries}{more}; {advice}"

@@ -9,19 +9,19 @@ from torch import Tensor, nn
 
 from raycond.core import files
 from raycond.core.errors import UserError
-from raycond.data.classes import Classes
 from raycond.models.codecs.base import Codec
-from raycond.models.generators.base import Description, Generator, Wanted, require_codec
+from raycond.models.generators.base import Context, Description, Wanted
 from raycond.models.generators.class_map import class_indices
 from raycond.models.generators.diffusers_folder import PipelineFolder
 from raycond.models.generators.guidance import classifier_free
+from raycond.models.generators.latent_diffusion import LatentDiffusion, require_codec
 from raycond.models.generators.options import GeneratorOptions
 from raycond.models.generators.sampler import Reverse, by_noise
 
 GUIDANCE = 4.0
 
 
-class Dit(Generator):
+class Dit(LatentDiffusion):
     """A DiTPipeline folder's DiTTransformer2DModel (Peebles & Xie 2023); see `GeneratorOptions` for what it does.
 
     noise 0.5 is DDOQ's DiT variant, whose own noising time is not public: the centroid is noised to about t = 500 of
@@ -30,26 +30,29 @@ class Dit(Generator):
     predicts a variance (twice the channels), that half is left out, as DiTPipeline does.
     """
 
-    def __init__(
-        self,
-        folder: PipelineFolder,
-        options: GeneratorOptions,
-        classes: Classes,
-        codec: Codec,
-        size: int,
-        *,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> None:
-        description = describe(folder, options=options, classes=classes, codec=codec, size=size)
-        super().__init__(description, options, codec, size)
-        self.device, self.dtype = device, dtype
-        self.guidance = guidance(options)
-        self._reverse: Reverse = by_noise(folder, options)
-        model: Any = folder.load("transformer", dtype)
-        self._model = nn.Module.to(model, device=device)
+    kind = "dit"
+
+    @classmethod
+    def describe_folder(cls, folder: PipelineFolder, context: Context) -> Description:
+        if folder.family != "DiTPipeline":
+            raise UserError(f"{folder}: is a {folder.family}, not a DiTPipeline")
+        config, codec, options = folder.config("transformer"), context.codec, context.options
+        require_codec(folder, codec, int(config.get("in_channels", 4)))
+        _require_side(folder, int(config.get("sample_size", 32)), codec, context.size)
+        count = int(config.get("num_embeds_ada_norm", 1000))
+        indices = class_indices(folder, count, context.classes, options.class_map)
+        by_noise(folder, options)
+        used = {name: getattr(options, name) for name in ("steps", "scheduler", "noise", "mode_guidance", "mode_stop")}
+        digest = files.digest([folder.digest(), used, guidance(options)])
+        return Description(folder.name, digest, tuple(map(str, indices)))
+
+    def _load(self, folder: PipelineFolder) -> None:
+        self.guidance = guidance(self.options)
+        self._reverse: Reverse = by_noise(folder, self.options)
+        model: Any = folder.load("transformer", self.dtype)
+        self._model = nn.Module.to(model, device=self.device)
         self._count, self._channels = model.config.num_embeds_ada_norm, model.config.in_channels
-        indices = class_indices(folder, self._count, classes, options.class_map)
+        indices = class_indices(folder, self._count, self.context.classes, self.options.class_map)
         self._indices = torch.tensor(indices, dtype=torch.long)
 
     def _latents(self, wanted: Wanted) -> Tensor:
@@ -73,23 +76,10 @@ def guidance(options: GeneratorOptions) -> float:
     return GUIDANCE if options.guidance is None else options.guidance
 
 
-def describe(
-    folder: PipelineFolder, *, options: GeneratorOptions, classes: Classes, codec: Codec, size: int
-) -> Description:
-    """See `generator.describe`."""
-    if folder.family != "DiTPipeline":
-        raise UserError(f"{folder}: is a {folder.family}, not a DiTPipeline")
-    config = folder.config("transformer")
-    side, channels = int(config.get("sample_size", 32)), int(config.get("in_channels", 4))
-    require_codec(folder, codec, channels)
+def _require_side(folder: PipelineFolder, side: int, codec: Codec, size: int) -> None:
     shape = codec.latent_shape(size)
     if shape[1:] != (side, side):
         raise UserError(
             f"{folder}: works on latents of {side} × {side}, and images of --size {size} have {shape[1]} × {shape[2]}; "
             f"give --size {side * codec.factor}"
         )
-    indices = class_indices(folder, int(config.get("num_embeds_ada_norm", 1000)), classes, options.class_map)
-    by_noise(folder, options)
-    relevant = {name: getattr(options, name) for name in ("steps", "scheduler", "noise", "mode_guidance", "mode_stop")}
-    digest = files.digest([folder.digest(), relevant, guidance(options)])
-    return Description(folder.name, digest, tuple(map(str, indices)))

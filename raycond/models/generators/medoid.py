@@ -1,29 +1,45 @@
-"""The real images nearest to the centroids of a codebook."""
+"""The generator `medoid`: the real images nearest to the centroids."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from raycond.core.errors import BadImage, RaycondError
 from raycond.data.images import load
 from raycond.data.refs import ImageRef
-from raycond.methods.quantize.codebook_file import StoredCodebook
+from raycond.models.generators.base import Generator, Wanted
 
 
-def medoid_images(
-    stored: StoredCodebook, refs: Mapping[str, ImageRef], *, size: int, resize: str, channels: int, max_pixels: int
-) -> np.ndarray:
-    """(K, H, W, C) uint8: the real image nearest to each centroid, decoded as for encoding.
+class Medoid(Generator):
+    """Real images, read again from the source and decoded as for encoding."""
 
-    Raises RaycondError, naming the image, if it cannot be read any more.
+    name = "medoid"
+
+    def __call__(self, wanted: Wanted) -> Tensor:
+        assert self.context.read is not None
+        parts = []
+        pairs = zip(wanted.labels.tolist(), wanted.ids, strict=True)
+        for label, of_class in groupby(pairs, key=lambda pair: pair[0]):
+            parts.append(torch.from_numpy(self.context.read(label, [image_id for _, image_id in of_class])))
+        return torch.cat(parts).permute(0, 3, 1, 2) / 255
+
+
+def real_images(refs: Mapping[str, ImageRef], ids: Sequence[str], class_id: str, **decoding: Any) -> np.ndarray:
+    """(n, H, W, C) uint8: the images with these ids. decoding: the options of `data.images.load`.
+
+    Raises RaycondError, naming class and image, if one cannot be read any more.
     """
-    chosen = []
-    for ref in (refs[i] for i in stored.medoid_ids):
+    images = []
+    for ref in (refs[i] for i in ids):
         try:
-            image, _ = load(ref, size=size, resize=resize, channels=channels, max_pixels=max_pixels)  # type: ignore[arg-type]
+            image, _ = load(ref, **decoding)
         except BadImage as error:
-            raise RaycondError(f"class {stored.class_id}: {ref.uri}, {ref.id}: {error.reason}") from error
-        chosen.append(image)
-    return np.stack(chosen)
+            raise RaycondError(f"class {class_id}: {ref.uri}, {ref.id}: {error.reason}") from error
+        images.append(image)
+    return np.stack(images)

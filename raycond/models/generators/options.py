@@ -9,16 +9,6 @@ from pydantic.dataclasses import dataclass
 
 from raycond.core.options import STRICT, Configuration, option
 
-DIFFUSION = ("sd", "dit")
-"""The generators that are diffusion models, which lie in a folder or on the hub."""
-
-USED_BY = {
-    **dict.fromkeys(("strength", "prompt", "negative_prompt"), ("sd",)),
-    **dict.fromkeys(("noise", "class_map"), ("dit",)),
-    "batch": ("sd", "dit", "vae", "medoid"),
-}
-"""Which generators use an option. Options that are not listed here are used by both sd and dit."""
-
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class GeneratorOptions(Configuration):

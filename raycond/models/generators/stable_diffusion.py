@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from raycond.core import files
 from raycond.core.errors import UserError
-from raycond.data.classes import Classes
 from raycond.models.codecs.base import Codec
-from raycond.models.generators.base import Description, Generator, Wanted, require_codec
+from raycond.models.generators.base import Context, Description, Wanted
 from raycond.models.generators.diffusers_folder import PipelineFolder
 from raycond.models.generators.guidance import classifier_free
+from raycond.models.generators.latent_diffusion import LatentDiffusion, require_codec
 from raycond.models.generators.options import GeneratorOptions
 from raycond.models.generators.sampler import Reverse, by_strength
 
@@ -28,7 +28,7 @@ _KEPT = 64  # classes whose text embeddings are kept: a worker has all images of
 Text = tuple[Tensor, Tensor | None]  # embeddings (1, tokens, d) and, but for 1.x and 2.x, pooled (1, d)
 
 
-class StableDiffusion(Generator):
+class StableDiffusion(LatentDiffusion):
     """A folder of Stable Diffusion 1.x, 2.x, SDXL or 3, for text to image or image to image.
 
     D4M (arXiv 2407.15138): the centroid is noised to the strength's time and denoised under the class's prompt, with
@@ -40,24 +40,26 @@ class StableDiffusion(Generator):
     user's own images.
     """
 
-    def __init__(
-        self,
-        folder: PipelineFolder,
-        options: GeneratorOptions,
-        classes: Classes,
-        codec: Codec,
-        size: int,
-        *,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> None:
-        description = describe(folder, options=options, classes=classes, codec=codec, size=size)
-        super().__init__(description, options, codec, size)
-        self.device, self.dtype = device, dtype
-        self.guidance = guidance(options)
-        self._reverse: Reverse = by_strength(folder, options)
+    kind = "sd"
+
+    @classmethod
+    def describe_folder(cls, folder: PipelineFolder, context: Context) -> Description:
+        options, classes = context.options, context.classes
+        _require_fit(folder, context.codec, context.size)
+        by_strength(folder, options)
+        prompts = tuple(_prompt(options.prompt, i, n) for i, n in zip(classes.ids, classes.names, strict=True))
+        used = {
+            name: getattr(options, name)
+            for name in ("steps", "scheduler", "strength", "negative_prompt", "mode_guidance", "mode_stop")
+        }
+        used["zeros"] = bool(folder.index.get("force_zeros_for_empty_prompt", True))
+        return Description(folder.name, files.digest([folder.digest(), used, guidance(options)]), prompts)
+
+    def _load(self, folder: PipelineFolder) -> None:
+        self.guidance = guidance(self.options)
+        self._reverse: Reverse = by_strength(folder, self.options)
         self._family = family(folder)
-        self._pipeline = _assembled(folder, self._family, device, dtype)
+        self._pipeline = _assembled(folder, self._family, self.device, self.dtype)
         self._texts: dict[int, Text] = {}
         self._against: Text | None = None
 
@@ -175,10 +177,8 @@ def family(folder: PipelineFolder) -> str:
     raise UserError(f"{folder}: {folder.family} is not supported{reason}; supported are {', '.join(_FAMILIES)}")
 
 
-def describe(
-    folder: PipelineFolder, *, options: GeneratorOptions, classes: Classes, codec: Codec, size: int
-) -> Description:
-    """See `generator.describe`."""
+def _require_fit(folder: PipelineFolder, codec: Codec, size: int) -> None:
+    """Raise UserError unless the pipeline is a known one that takes the codec's latents of images of this side."""
     name = family(folder)
     shape = codec.latent_shape(size)
     if name == "StableDiffusion3":
@@ -192,14 +192,6 @@ def describe(
         multiple = _unet_checked(folder, name, config, codec)
     if shape[1] % multiple:
         raise UserError(f"{folder}: --size {size}: expected a multiple of {multiple * codec.factor}")
-    by_strength(folder, options)
-    prompts = tuple(_prompt(options.prompt, i, n) for i, n in zip(classes.ids, classes.names, strict=True))
-    relevant = {
-        part: getattr(options, part)
-        for part in ("steps", "scheduler", "strength", "negative_prompt", "mode_guidance", "mode_stop")
-    }
-    relevant["zeros"] = bool(folder.index.get("force_zeros_for_empty_prompt", True))
-    return Description(folder.name, files.digest([folder.digest(), relevant, guidance(options)]), prompts)
 
 
 def _unet_checked(folder: PipelineFolder, name: str, config: dict[str, Any], codec: Codec) -> int:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from raycond.core.errors import UserError
+from raycond.models.students.base import Family
 
 GROUPS = 4  # of norm gn, as in VICO's networks.py
 
@@ -103,3 +107,18 @@ class MLP(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layers(images)
+
+
+def _convnet(depth: int, *, width: int = 128, norm: str = "in", **options: Any) -> ConvNet:
+    if norm == "gn" and width % GROUPS:
+        raise UserError(f"-gn has {GROUPS} groups of channels, so the width must be a multiple of {GROUPS}")
+    return ConvNet(depth, width=width, norm=norm, **options)
+
+
+CONVNET = Family(
+    _convnet,
+    listed=("convnet3", "convnet4", "convnet6"),  # those of the literature's tables
+    depths=tuple(range(1, 8)),
+    choices={"norm": NORMS, "pool": (*POOLS,), "activation": (*ACTIVATIONS,)},
+)
+MLP_FAMILY = Family(MLP, listed=("mlp",), smallest=1)

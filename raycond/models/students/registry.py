@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
-from raycond.core.errors import UserError
+from raycond.core.errors import UserError, named
+from raycond.core.registry import Entry, Registry, did_you_mean
 from raycond.models.students import zoo
-from raycond.models.students.convnet import ACTIVATIONS, GROUPS, MLP, NORMS, POOLS, ConvNet
-from raycond.models.students.residual import BLOCKS, ResNet
+from raycond.models.students.base import Family
 
-DEPTHS = (3, 4, 6)  # those of the literature's tables; `build` takes 1 to 7
-OWN = (
-    *(f"convnet{depth}" for depth in DEPTHS),
-    *("mlp", "resnet10", "resnet10-in", "resnet18-in", "resnetap10", "resnetap10-bn"),
+_HERE = "raycond.models.students"
+
+# each target is a `base.Family`; other names are those of torchvision and timm
+STUDENTS = Registry(
+    "student",
+    [
+        Entry("convnet", "the net of DC, DSA and DM, of depth 1 to 7 (convnet3)", f"{_HERE}.convnet:CONVNET"),
+        Entry("mlp", "three linear layers", f"{_HERE}.convnet:MLP_FAMILY"),
+        Entry("resnet", "IDC's ResNet, of depth 10 or 18 (resnet10, resnet18-in)", f"{_HERE}.residual:RESNET"),
+        Entry("resnetap", "IDC's ResNet with average pools (resnetap10)", f"{_HERE}.residual:RESNETAP"),
+    ],
 )
 
-TORCHVISION = ("resnet18",)  # torchvision's, though the name would also be an own one
-
-_OWN = re.compile(r"(?P<kind>convnet|mlp|resnetap|resnet)(?P<depth>[1-9]\d*)?")
+_TORCHVISION = ("resnet18",)  # torchvision's, though the name would also be one of a family
+_STEM = re.compile(r"(?P<kind>[a-z_]*[a-z])(?P<depth>[1-9]\d*)?")
 _WIDTH = re.compile(r"w(\d+)")
-_DEPTHS: dict[str, tuple[int, ...]] = {
-    "convnet": tuple(range(1, 8)),
-    "mlp": (0,),
-    "resnet": (*BLOCKS,),
-    "resnetap": (*BLOCKS,),
-}
-_CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
-    "convnet": {"norm": NORMS, "pool": (*POOLS,), "activation": (*ACTIVATIONS,)},
-    "mlp": {},
-    "resnet": {"norm": ("bn", "in")},
-    "resnetap": {"norm": ("in", "bn")},
-}
 
 
 def names() -> list[str]:
-    """The names of students, own ones first; `build` says what else the own ones take. timm's are not listed."""
+    """The names of students, raycond's own first; `build` says what else these take. timm's are not listed."""
     from torchvision import models
 
-    return [*OWN, *models.list_models(module=models)]
+    return [*_own_names(), *models.list_models(module=models)]
 
 
 def build(name: str, *, classes: int, size: int, channels: int) -> nn.Module:
@@ -54,7 +46,7 @@ def build(name: str, *, classes: int, size: int, channels: int) -> nn.Module:
       -leaky; convnet3 is the net of DC, DSA and DM, convnet4-w64-bn-max a variant.
     - mlp: -w128.
     - resnet10, resnet18-in: -bn -in (norm), -w64 (channels of the first stage), and resnetap10, resnetap18: -in
-      -bn, -w64; see networks.residual for their stems. resnet18 without options is torchvision's.
+      -bn, -w64; see `residual` for their stems. resnet18 without options is torchvision's.
     - a classifier of torchvision. Its ResNets get the CIFAR stem (3x3 convolution, stride 1, no max pool) below
       64 pixels.
     - timm/NAME: a model of timm, as timm makes it, without weights.
@@ -69,55 +61,50 @@ def build(name: str, *, classes: int, size: int, channels: int) -> nn.Module:
     if name.startswith("timm/"):
         return zoo.from_timm(name.removeprefix("timm/"), **images)
     stem, *tokens = name.split("-")
-    match = _OWN.fullmatch(stem)
-    kind, depth = (match["kind"], int(match["depth"] or 0)) if match else ("", 0)
-    if depth in _DEPTHS.get(kind, ()) and name not in TORCHVISION:
-        options = _options(name, kind, tokens)
-        if size < 2 and kind != "mlp":  # a norm over a single pixel leaves nothing of the image
-            raise UserError(f"student {name}: images must be at least 2 pixels a side, not {size}")
-        return _own(kind, depth, options, images)
+    match = _STEM.fullmatch(stem)
+    if match and match["kind"] in STUDENTS and name not in _TORCHVISION:
+        family: Family = STUDENTS[match["kind"]].load()
+        if (int(match["depth"]) if match["depth"] else None) in (family.depths or (None,)):
+            with named(f"student {name}"):
+                return _of_family(family, match["kind"], match["depth"], tokens, images)
     known = names()
     if name not in known:
         raise _unknown(name, known)
     return zoo.from_torchvision(name, **images)
 
 
-def _own(kind: str, depth: int, options: dict[str, Any], images: Mapping[str, Any]) -> nn.Module:
-    if kind == "mlp":
-        return MLP(**images, **options)
-    if kind == "convnet":
-        return ConvNet(depth, **images, **options)
-    defaults: dict[str, Any] = {"norm": _CHOICES[kind]["norm"][0], "average": kind == "resnetap"}
-    return ResNet(depth, **images, **(defaults | options))
+def _of_family(family: Family, kind: str, depth: str | None, tokens: list[str], images: dict[str, int]) -> nn.Module:
+    options = _options(family, kind, tokens)
+    if images["size"] < family.smallest:
+        raise UserError(f"images must be at least {family.smallest} pixels a side, not {images['size']}")
+    return family.network(*([int(depth)] if depth else []), **images, **options)
 
 
-def _options(name: str, kind: str, tokens: list[str]) -> dict[str, Any]:
-    """Arguments of the network's class from what follows the name's hyphens."""
+def _options(family: Family, kind: str, tokens: list[str]) -> dict[str, Any]:
+    """Arguments of the family's network from what follows the name's hyphens."""
     options: dict[str, Any] = {}
-    choices = _CHOICES[kind]
     for token in tokens:
         width = _WIDTH.fullmatch(token)
-        option = "width" if width else next((o for o, values in choices.items() if token in values), None)
+        option = "width" if width else next((o for o, values in family.choices.items() if token in values), None)
         if option is None:
-            every = " ".join(["-wN", *(f"-{value}" for values in choices.values() for value in values)])
-            raise UserError(f"student {name}: -{token} is not an option of {kind}; it takes {every}")
+            every = " ".join(["-wN", *(f"-{value}" for values in family.choices.values() for value in values)])
+            raise UserError(f"-{token} is not an option of {kind}; it takes {every}")
         if option in options:
-            raise UserError(f"student {name}: -{token} gives the {option} a second time")
+            raise UserError(f"-{token} gives the {option} a second time")
         options[option] = int(width[1]) if width else token
     if options.get("width", 1) < 1:
-        raise UserError(f"student {name}: the width after -w must be at least 1")
-    if options.get("norm") == "gn" and options.get("width", GROUPS) % GROUPS:
-        raise UserError(
-            f"student {name}: -gn has {GROUPS} groups of channels, so the width must be a multiple of {GROUPS}"
-        )
+        raise UserError("the width after -w must be at least 1")
     return options
 
 
+def _own_names() -> list[str]:
+    return [name for entry in STUDENTS for name in entry.load().listed]
+
+
 def _unknown(name: str, known: list[str]) -> UserError:
-    close = difflib.get_close_matches(name, known, n=5, cutoff=0.6)
-    hint = f"Did you mean {' or '.join(close)}?\n" if close else ""
+    own = _own_names()
     return UserError(
-        f"student {name!r} is not known. {hint}"
-        f"Use {', '.join(OWN)} (with options: convnet4-w64-bn-max), timm/NAME for a model of timm, "
-        f"or a torchvision classifier: {', '.join(known[len(OWN) :])}"
+        f"student {name!r} is not known{did_you_mean(name, known) or '.'} Use {', '.join(own)} (with options: "
+        f"convnet4-w64-bn-max), timm/NAME for a model of timm, or a torchvision classifier: "
+        f"{', '.join(known[len(own) :])}"
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raycond.models.students.base import Family
 from raycond.models.students.convnet import norm_layer
 
 BLOCKS = {10: 1, 18: 2}  # residual blocks in each of the four stages, by depth
@@ -108,3 +111,17 @@ def _stem(channels: int, width: int, size: int, norm: str, average: bool) -> tup
         window = 4 if large else 2
         return nn.Sequential(*layers, nn.AvgPool2d(window)), side // window
     return nn.Sequential(*layers, nn.MaxPool2d(3, stride=2, padding=1)), (side + 1) // 2
+
+
+RESNET = Family(
+    partial(ResNet, norm="bn"),
+    listed=("resnet10", "resnet10-in", "resnet18-in"),
+    depths=tuple(BLOCKS),
+    choices={"norm": ("bn", "in")},
+)
+RESNETAP = Family(
+    partial(ResNet, norm="in", average=True),
+    listed=("resnetap10", "resnetap10-bn"),
+    depths=tuple(BLOCKS),
+    choices={"norm": ("in", "bn")},
+)

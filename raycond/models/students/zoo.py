@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import warnings
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from raycond.core.errors import UserError
+from raycond.core.registry import did_you_mean
 
 SMALL = 64  # below this many pixels a side, ImageNet's stem would leave a ResNet almost no map
 
@@ -61,9 +61,8 @@ def from_timm(name: str, *, classes: int, size: int, channels: int) -> nn.Module
             f"student timm/{name}: students start from random weights, so leave the tag out: timm/{name.split('.')[0]}"
         )
     if not timm.is_model(name):
-        close = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.6)
-        hint = f": did you mean {' or '.join(f'timm/{c}' for c in close)}?" if close else ""
-        raise UserError(f"student timm/{name}: timm {timm.__version__} has no such model{hint}")
+        near = did_you_mean(f"timm/{name}", (f"timm/{model}" for model in timm.list_models()))
+        raise UserError(f"student timm/{name}: timm {timm.__version__} has no such model{near}")
     settings: dict[str, Any] = {"num_classes": classes}
     if channels != 3:
         settings["in_chans"] = channels

@@ -16,9 +16,9 @@ from raycond.pipelines.places import labeler_place, place, yaml_place
 
 
 def labeler_kinds() -> tuple[str, ...]:
-    from raycond.labels.registry import KINDS
+    from raycond.labels.registry import LABELERS  # imports torch, which a command line can do without
 
-    return tuple(KINDS)
+    return LABELERS.names()
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -38,7 +38,7 @@ from raycond.runtime.open import open_runner
 from raycond.runtime.resources import Resources
 from raycond.runtime.runner import Runner
 
-PROXIED = tuple(kind for kind in coresets.KINDS if kind != "medoid")  # coresets that a proxy chooses
+PROXIED = tuple(kind for kind in coresets.CORESETS.names() if kind != "medoid")  # coresets that a proxy chooses
 MAY_CHANGE = ("out", "max_bad", "trials_at_once", "gpus_per_trial", "cpus_per_trial", "runner", "dashboard", "verbose")
 """Options that change no result, which a grid that goes on may be given anew."""
 

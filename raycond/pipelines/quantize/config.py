@@ -9,8 +9,10 @@ from pydantic.dataclasses import dataclass
 
 from raycond.core import files
 from raycond.core.options import STRICT, Configuration, option, section
+from raycond.methods.quantize.registry import QUANTIZERS
 from raycond.models.codecs.options import AutoencoderConfig
-from raycond.models.generators.options import DIFFUSION, USED_BY, GeneratorOptions, changed
+from raycond.models.generators.options import GeneratorOptions, changed
+from raycond.models.generators.registry import GENERATORS
 from raycond.pipelines.loading import layers, merge, presets, settle, shown, validated
 from raycond.pipelines.options import (
     CODEC,
@@ -58,7 +60,7 @@ class QuantizationOptions(Configuration):
     ipc: tuple[int, ...] = option((10, 50))
     """Images per class to condense to; a set holds one version for each number, all from the same latents."""
 
-    quantizer: Literal["lloyd", "clvq", "faiss", "gmm"] = option("lloyd")
+    quantizer: str = option("lloyd", choices=QUANTIZERS.names)
     """How the centroids of a class are computed: lloyd is k-means with restarts on all latents of the class; clvq takes
     one pass in bounded memory, for classes that are too large to hold; faiss is its k-means; gmm takes the modes of a
     Gaussian mixture, as MGD3 does."""
@@ -81,7 +83,7 @@ class GenerationOptions(Configuration):
 
     GROUP = "generator"
 
-    generator: str = option("vae", metavar="KIND[:WHERE]", place=spec_place)
+    generator: str = option("vae", metavar="KIND[:WHERE]", choices=GENERATORS.names, place=spec_place)
     """What makes an image from a centroid: vae decodes it, medoid takes the real image nearest to it, sd:WHERE starts
     Stable Diffusion's image-to-image from it (D4M, DDOQ), dit:WHERE a class-conditional DiT. WHERE is a hub name or a
     folder of diffusers; its own autoencoder is then the codec unless --codec names another."""
@@ -183,22 +185,14 @@ class QuantizeConfig(
             raise ValueError(f"--gpus-per-actor: expected a fraction from 0 to 1 or a whole number, not {gpus:g}")
         if self.codec == "train" and self.autoencoder is None:
             raise ValueError("--codec train: needs an `autoencoder` section (see the digits preset)")
-        if self.generator not in ("vae", "medoid") and not self.diffuses:
-            raise ValueError(f"--generator: expected vae, medoid, sd:WHERE or dit:WHERE, not {self.generator!r}")
-        kind = self.generator.partition(":")[0]
-        if unused := [name for name in changed(self.diffusion) if kind not in USED_BY.get(name, DIFFUSION)]:
-            raise ValueError(f"--{unused[0].replace('_', '-')}: does nothing with --generator {kind}")
+        kind, _ = GENERATORS.parse(self.generator)
+        if unused := [name for name in changed(self.diffusion) if name not in kind.options]:
+            raise ValueError(f"--{unused[0].replace('_', '-')}: does nothing with --generator {kind.name}")
 
     @property
     def resources(self) -> Resources:
         """What one class actor asks for."""
         return Resources(self.cpus_per_actor, self.gpus_per_actor, "actor")
-
-    @property
-    def diffuses(self) -> bool:
-        """Whether images come from a diffusion model."""
-        kind, _, where = self.generator.partition(":")
-        return kind in DIFFUSION and bool(where)
 
     @property
     def image_size(self) -> int:
@@ -224,6 +218,6 @@ def load_config(options: Mapping[str, Any], *, preset: str | None = None, config
 def _codec(codec: str | None, generator: str) -> str:
     """With its place; a diffusion generator's own, unless another is named: its latents are what the model knows."""
     kind, _, where = generator.partition(":")
-    if kind in DIFFUSION and where and codec in (None, "train"):
+    if kind in GENERATORS and GENERATORS[kind].own_codec and where and codec in (None, "train"):
         return f"kl:{where}" if files.exists(where) else f"kl:{where}//vae"
     return spec_place(codec or CODEC)

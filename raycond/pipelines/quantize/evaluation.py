@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from raycond.evaluate.method_names import UNIFORM, WEIGHTED, kind_of
 from raycond.pipelines.evaluate.config import GridConfig
@@ -31,7 +32,7 @@ def _grid(config: QuantizeConfig, run: QuantizeRun) -> GridConfig:
     """The evaluation's configuration. Its records lie in this run's folder, so a rerun finds them."""
     modes = {UNIFORM: "uniform", WEIGHTED: config.weights}
     # those that the protocol would add by itself, such as the full data, must be decoded first
-    baselines = tuple(method for method in config.methods if method not in modes)
+    baselines: Any = tuple(method for method in config.methods if method not in modes) or ("none",)
     return GridConfig(
         sets=(run.layout.condensed,),
         out=config.out,
@@ -42,7 +43,7 @@ def _grid(config: QuantizeConfig, run: QuantizeRun) -> GridConfig:
         protocol=config.protocol,
         seeds=config.seeds,
         weights=tuple(dict.fromkeys(mode for method, mode in modes.items() if method in config.methods)),
-        baselines=baselines or ("none",),
+        baselines=baselines,
         max_bad=config.max_bad,
         max_pixels=config.max_pixels,
         runner=config.runner,

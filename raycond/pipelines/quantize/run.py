@@ -61,8 +61,7 @@ def prepare(config: QuantizeConfig, index_dir: str | None = None) -> QuantizeRun
         _require_same_set(layout, source)
     codec = _check_options(config)
     diffusion = None
-    if config.diffuses:
-        assert codec is not None  # a diffusion model is of one codec, which is there
+    if codec is not None:  # a generator with weights is of one codec, which is there
         diffusion = describe(
             config.generator, options=config.diffusion, classes=source.classes, codec=codec, size=config.size
         )

@@ -21,7 +21,7 @@ Facts = dict[str, Any]  # of one finished codebook: its sha256, content, images,
 class WorkerSpec:
     """All that a worker on any node needs; small and picklable. codec: what `open_codec` takes.
 
-    diffusion: what the generator is, if it is a diffusion model.
+    diffusion: what the generator is, if it has weights of its own.
     """
 
     config: QuantizeConfig
@@ -42,7 +42,7 @@ class WorkerSpec:
     def generator(self) -> str:
         """The kind of images that the set is made of, as `Layout.images` knows it."""
         if self.diffusion is None:
-            return self._sized(self.config.generator)
+            return self._sized(self.config.generator.partition(":")[0])
         c = self.config
         told = [self.diffusion.digest, self.diffusion.conditions, c.seed, c.image_size, c.image_format, c.dtype]
         return f"diffusion-{files.digest(told)[:12]}"
@@ -62,10 +62,11 @@ class WorkerSpec:
         return kind if self.config.image_size == self.config.size else f"{kind}-{self.config.image_size}"
 
     @property
-    def kinds(self) -> tuple[str, ...]:
-        """All kinds of images to make: medoids are a row of the evaluation, and beside a diffusion model's images the
-        report shows them and the decoded centroids."""
-        return tuple(dict.fromkeys((self.generator, self.medoids, *((self.decoded,) if self.diffusion else ()))))
+    def kinds(self) -> dict[str, str]:
+        """All kinds of images to make, each with the generator that makes it: medoids are a row of the evaluation, and
+        beside a diffusion model's images the report shows them and the decoded centroids."""
+        others = {self.medoids: "medoid"} | ({self.decoded: "vae"} if self.diffusion else {})
+        return {self.generator: self.config.generator} | others
 
 
 @dataclass
@@ -154,7 +155,7 @@ def images_fingerprint(spec: WorkerSpec, kind: str, label: int, codebook: Facts)
     diffusion = spec.diffusion if kind == spec.generator else None
     return records.fingerprint(
         stage="generate",
-        generator=kind if diffusion is None else diffusion.of(label),
+        generator=kind if diffusion is None else diffusion.of_class(label),
         size=spec.config.image_size,
         # medoids are read from the source again, so what the images were counts too
         codebook=[codebook["sha256"], codebook["content"]],

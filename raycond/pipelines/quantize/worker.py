@@ -6,10 +6,9 @@ import tempfile
 import time
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -22,14 +21,16 @@ from raycond.core.seeds import seed_of
 from raycond.data.encoded import encode_image, pack
 from raycond.data.refs import ImageRef
 from raycond.methods.quantize import codebook_file
+from raycond.methods.quantize.base import Stream
 from raycond.methods.quantize.codebook import Codebook
-from raycond.methods.quantize.registry import StreamQuantizer, quantize_classes, require_enough, require_finite
+from raycond.methods.quantize.quantization import StreamQuantizer, quantize_classes, require_enough, require_finite
+from raycond.methods.quantize.registry import open_quantizer
 from raycond.methods.quantize.wasserstein import w2_study
 from raycond.models.codecs.registry import open_codec
-from raycond.models.generators import decoded as generate
 from raycond.models.generators.base import Generator, Wanted
 from raycond.models.generators.checked import make_images
-from raycond.models.generators.medoid import medoid_images
+from raycond.models.generators.images import resized, to_uint8
+from raycond.models.generators.medoid import real_images
 from raycond.models.generators.registry import open_generator
 from raycond.pipelines.quantize.units import ClassJob, Facts, Result, WorkerSpec, images_fingerprint
 from raycond.pipelines.stages.class_images import ClassImages
@@ -59,6 +60,7 @@ class ClassWorker:
         require_device(device)
         torch.set_num_threads(self.config.cpus_per_actor)
         self.codec = open_codec(spec.codec, device=device, dtype=self.config.dtype)
+        self._generators: dict[str, Generator] = {}
 
     def run(self, jobs: Sequence[str]) -> list[str]:
         """Process jobs, given and answered as JSON, one class each.
@@ -79,11 +81,12 @@ class ClassWorker:
     # ---- quantize
 
     def _quantize(self, work: Sequence[_Work]) -> None:
+        start = open_quantizer(self.config.quantizer).stream
         groups: dict[tuple[int, tuple[int, ...]], list[tuple[ClassJob, Result, _Encoded]]] = defaultdict(list)
         for job, result in work:
             with _reported(result):
-                if self.config.quantizer == "clvq":
-                    self._quantize_stream(job, result)
+                if start is not None:
+                    self._quantize_stream(job, result, start)
                 else:
                     encoded = self._encode(job, result)
                     groups[len(encoded.kept), tuple(job.quantize)].append((job, result, encoded))
@@ -107,9 +110,9 @@ class ClassWorker:
             restarts=self.config.restarts,
         )
 
-    def _quantize_stream(self, job: ClassJob, result: Result) -> None:
+    def _quantize_stream(self, job: ClassJob, result: Result, start: Callable[[int, int], Stream]) -> None:
         with tempfile.TemporaryDirectory(prefix="raycond-") as folder:
-            stream = StreamQuantizer(tuple(job.quantize), self._seed(job.label), f"{folder}/latents")
+            stream = StreamQuantizer(start, tuple(job.quantize), self._seed(job.label), f"{folder}/latents")
             encoded = self._encode(job, result, stream)
             self._save(job, result, encoded, stream.codebooks())
 
@@ -185,45 +188,42 @@ class ClassWorker:
 
     def _made(self, kind: str, ipc: int, stored: codebook_file.StoredCodebook) -> tuple[np.ndarray, dict[str, int]]:
         """Images (K, H, W, C) uint8 of one kind, and how many had to be made again, by reason."""
-        if kind == self.spec.medoids:
-            return self._medoids(stored), {}
-        if kind == self.spec.decoded:
-            decoded = generate.decode_centroids(stored, self.codec, batch=self.config.batch)
-            return generate.to_uint8(generate.resized(decoded, self.config.image_size)), {}
-        return self._diffused(ipc, stored)
-
-    def _diffused(self, ipc: int, stored: codebook_file.StoredCodebook) -> tuple[np.ndarray, dict[str, int]]:
         centroids = stored.codebook.centroids
         wanted = Wanted(
             centroids,
             torch.full((len(centroids),), stored.label),
             # of the image alone, so that neither batches nor workers change it
             tuple(self._seed(f"{stored.class_id} ipc{ipc} {k}") for k in range(len(centroids))),
+            stored.medoid_ids,
         )
-        found = make_images(self._generator, wanted, self.spec.source.classes)
-        return generate.to_uint8(generate.resized(found.images, self.config.image_size)), found.failures
+        found = make_images(self._generator(kind), wanted, self.spec.source.classes)
+        return to_uint8(resized(found.images, self.config.image_size)), found.failures
 
-    @cached_property
-    def _generator(self) -> Generator:
+    def _generator(self, kind: str) -> Generator:
         """Loaded when it is first needed: a rerun may need medoids alone."""
-        found = open_generator(
-            self.config.generator,
-            options=self.config.diffusion,
-            classes=self.spec.source.classes,
-            codec=self.codec,
-            size=self.config.size,
-            device=self.device,
-            dtype=self.config.dtype,
-        )
-        if found.description != self.spec.diffusion:
-            raise UserError(f"--generator {self.config.generator}: this node has other weights than the driver")
-        return found
+        if kind not in self._generators:
+            generator = open_generator(
+                self.spec.kinds[kind],
+                options=self.config.diffusion,
+                classes=self.spec.source.classes,
+                codec=self.codec,
+                size=self.config.size,
+                device=self.device,
+                dtype=self.config.dtype,
+                batch=self.config.batch,
+                read=self._read,
+            )
+            if kind == self.spec.generator and generator.description != self.spec.diffusion:
+                raise UserError(f"--generator {self.config.generator}: this node has other weights than the driver")
+            self._generators[kind] = generator
+        return self._generators[kind]
 
-    def _medoids(self, stored: codebook_file.StoredCodebook) -> np.ndarray:
-        refs = {ref.id: ref for ref in self.spec.source.refs(stored.label)}
-        return medoid_images(
-            stored,
-            refs,
+    def _read(self, label: int, ids: Sequence[str]) -> np.ndarray:
+        """Real images of a class, of the side of the condensed ones."""
+        return real_images(
+            {ref.id: ref for ref in self.spec.source.refs(label)},
+            ids,
+            self.spec.source.classes.ids[label],
             size=self.config.image_size,
             resize=self.config.resize,
             channels=self.spec.channels,

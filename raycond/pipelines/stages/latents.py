@@ -17,7 +17,7 @@ from raycond.core.seeds import seed_of
 from raycond.data.class_arrays import to_bytes
 from raycond.data.images import Decoding
 from raycond.data.sources import Source
-from raycond.methods.quantize.registry import require_finite
+from raycond.methods.quantize.quantization import require_finite
 from raycond.models.codecs.base import Codec
 from raycond.models.codecs.registry import open_codec
 from raycond.pipelines.stages.class_images import ClassImages

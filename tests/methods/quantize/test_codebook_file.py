@@ -7,7 +7,7 @@ import torch
 
 from raycond.core import files
 from raycond.methods.quantize import codebook_file
-from raycond.methods.quantize.registry import quantize
+from raycond.methods.quantize.quantization import quantize
 from tests.methods.quantize.make import low_rank
 
 

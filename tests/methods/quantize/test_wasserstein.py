@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from raycond.methods.quantize.registry import quantize
+from raycond.methods.quantize.quantization import quantize
 from raycond.methods.quantize.wasserstein import d4m_centroids, mean_rows, w2, w2_study, w2_uniform
 from tests.methods.quantize.make import low_rank, squared
 

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 
 from raycond.core.errors import UserError
+from raycond.core.registry import Entry
 from raycond.models.codecs.base import parse_dtype, weights_digest
-from raycond.models.codecs.registry import KINDS, open_codec
+from raycond.models.codecs.registry import CODECS, open_codec
 from tests.models.codecs.make import photos
 
 
@@ -42,9 +44,13 @@ def test_pixels_stay_float32_whatever_is_asked() -> None:
     ("spec", "message"),
     [
         ("pixels:2", r"--codec pixels:2: expected pixels, pixels:1 or pixels:3"),
-        ("vqgan:x", r"--codec vqgan:x: unknown kind 'vqgan'; known kinds:\n  kl "),
-        ("", r"unknown kind ''"),
-        ("train", r"trained by the pipeline"),
+        ("vqgan:x", r"--codec vqgan: not one of kl:NAME\|FOLDER, tiny:"),
+        ("pixel:1", r"--codec pixel: not one of .*; did you mean pixels\?"),
+        ("", r"--codec : not one of"),
+        ("kl", r"--codec kl: expected kl:NAME\|FOLDER"),
+        ("taef2:", r"--codec taef2:: expected taef2:FOLDER"),
+        ("train:x", r"--codec train:x: expected train, "),
+        ("train", r"--codec train: the pipeline trains this codec"),
     ],
 )
 def test_codecs_that_do_not_exist(spec: str, message: str) -> None:
@@ -52,10 +58,23 @@ def test_codecs_that_do_not_exist(spec: str, message: str) -> None:
         open_codec(spec)
 
 
-def test_every_kind_is_described() -> None:
-    with pytest.raises(UserError) as caught:
-        open_codec("none:")
-    assert all(f"  {kind} " in str(caught.value) for kind in KINDS)
+def test_a_new_codec_is_one_file_and_one_entry(new_file: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    module = new_file("""
+        from raycond.models.codecs.pixels import Pixels
+
+        class Negative(Pixels):
+            kind = "negative"
+
+            def _encode(self, images, noise):
+                return 1 - images
+
+            def _decode(self, latents):
+                return 1 - latents
+    """)
+    monkeypatch.setitem(CODECS.entries, "negative", Entry("negative", "dark is bright", f"{module}:Negative", "[N]"))
+    codec = open_codec("negative:1")
+    assert codec.name == "negative:1"
+    assert float(codec.encode(torch.zeros(1, 1, 2, 2)).mean()) == 1
 
 
 def test_dtype() -> None:

@@ -3,24 +3,23 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pydantic
 import pytest
 import torch
-from PIL import Image
 
 from raycond.core import files
 from raycond.core.errors import UserError
 from raycond.data.classes import Classes
 from raycond.models.codecs.registry import open_codec
 from raycond.models.generators.base import Wanted
-from raycond.models.generators.decoded import resized
 from raycond.models.generators.options import GeneratorOptions
-from raycond.models.generators.registry import describe, open_generator
+from raycond.models.generators.registry import GENERATORS, GeneratorEntry, describe, open_generator
+from raycond.pipelines.quantize.config import load_config
 from tests.models.generators import tiny
 
 OPTIONS = GeneratorOptions(steps=4)
@@ -65,10 +64,45 @@ def test_options_are_checked(wrong: dict[str, Any]) -> None:
         GeneratorOptions(**wrong)
 
 
-@pytest.mark.parametrize("spec", ["vae", "sd", "sd:", "flux:x", ""])
-def test_unknown_kinds_are_listed(spec: str, dit: str) -> None:
-    with pytest.raises(UserError, match=r"not a diffusion generator KIND:WHERE; known kinds:\n  sd .*\n  dit "):
+@pytest.mark.parametrize(
+    ("spec", "complaint"),
+    [
+        ("sd", r"--generator sd: expected sd:NAME\|FOLDER, Stable Diffusion"),
+        ("dit:", r"--generator dit:: expected dit:NAME\|FOLDER, "),
+        ("vae:x", r"--generator vae:x: expected vae, "),
+        ("medoids", r"--generator medoids: not one of vae, medoid, sd:NAME.*; did you mean medoid\?"),
+        ("flux:x", r"--generator flux: not one of vae, "),
+        ("", r"--generator : not one of "),
+    ],
+)
+def test_unknown_kinds_are_listed(spec: str, complaint: str, dit: str) -> None:
+    with pytest.raises(UserError, match=complaint):
         described(spec, vae=dit)
+    with pytest.raises(UserError, match=complaint):
+        load_config({"data": "x", "generator": spec})
+
+
+def test_a_new_generator_is_one_file_and_one_entry(
+    new_file: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = new_file("""
+        from raycond.models.generators.base import Generator
+
+        class Negative(Generator):
+            name = "negative"
+
+            def __call__(self, wanted):
+                return 1 - self.context.codec.decode(wanted.latents)
+    """)
+    entry = GeneratorEntry("negative", "dark is bright", f"{module}:Negative")
+    monkeypatch.setitem(GENERATORS.entries, "negative", entry)
+    config = load_config({"data": "x", "generator": "negative"})
+    common: dict[str, Any] = {"options": OPTIONS, "classes": tiny.ANIMALS, "codec": open_codec("pixels"), "size": 2}
+    assert describe(config.generator, **common) is None
+    images = open_generator(config.generator, device="cpu", **common)(
+        Wanted(torch.full((1, 3, 2, 2), 0.25), torch.tensor([0]), (0,))
+    )
+    assert torch.equal(images, torch.full((1, 3, 2, 2), 0.75))
 
 
 @pytest.mark.parametrize("kind", ["sd", "dit"])
@@ -150,9 +184,9 @@ def test_a_class_has_an_identity_of_its_own(sd: str) -> None:
     first = described(f"sd:{sd}", vae=sd)
     renamed = Classes(tiny.ANIMALS.ids, ("tench", "dog", "cassette player"))
     second = described(f"sd:{sd}", vae=sd, classes=renamed)
-    assert [first.of(k) == second.of(k) for k in range(3)] == [True, False, True]
-    assert len({first.of(k) for k in range(3)}) == 3
-    assert described(f"sd:{sd}", vae=sd, classes=tiny.ANIMALS.head(2)).of(1) == first.of(1)
+    assert [first.of_class(k) == second.of_class(k) for k in range(3)] == [True, False, True]
+    assert len({first.of_class(k) for k in range(3)}) == 3
+    assert described(f"sd:{sd}", vae=sd, classes=tiny.ANIMALS.head(2)).of_class(1) == first.of_class(1)
 
 
 def test_the_digest_is_of_the_weights(dit: str, tmp_path: Path) -> None:
@@ -275,14 +309,3 @@ def test_latents_of_another_shape_are_refused(dit: str) -> None:
     )
     with pytest.raises(UserError, match=r"opened for latents \(4, 8, 8\), not \(4, 4, 4\)"):
         generator(Wanted(torch.zeros(1, 4, 4, 4), torch.zeros(1, dtype=torch.long), (0,)))
-
-
-@pytest.mark.parametrize("size", [7, 16, 40])
-def test_resizing_is_that_of_pil(size: int) -> None:
-    """To one level, in the middle of the range: PIL rounds and clips between its two passes."""
-    image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)).mul(100).add(70).round() / 255
-    picture = Image.fromarray(image[0].permute(1, 2, 0).mul(255).to(torch.uint8).numpy())
-    expected = torch.from_numpy(np.array(picture.resize((size, size), Image.Resampling.BICUBIC)))
-    found = resized(image, size)[0].permute(1, 2, 0).mul(255).round()
-    assert int((found - expected).abs().max()) <= 1
-    assert resized(image, image.shape[-1]) is image

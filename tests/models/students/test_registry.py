@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from raycond.core.errors import UserError
+from raycond.core.registry import Entry
 from raycond.models.students import build, names
+from raycond.models.students.registry import STUDENTS
 
 
 @pytest.mark.parametrize(
@@ -90,7 +94,7 @@ def test_options_that_do_not_fit_are_named(name: str, says: str) -> None:
 
 
 def test_unknown_names_get_close_matches() -> None:
-    with pytest.raises(UserError, match=r"Did you mean.*resnet18"):
+    with pytest.raises(UserError, match=r"did you mean.*resnet18"):
         build("resnet-18", classes=2, size=8, channels=1)
     for name in ("convnet", "convnet8", "convnet0", "mlp3", "resnetap50", "resnet34-in"):
         with pytest.raises(UserError, match=rf"(?s)student '{name}' is not known.*convnet3.*timm/NAME"):
@@ -101,6 +105,28 @@ def test_unknown_names_get_close_matches() -> None:
 def test_images_of_one_pixel_are_too_small(name: str) -> None:
     with pytest.raises(UserError, match=f"student {name}: images must be at least 2 pixels"):
         build(name, classes=2, size=1, channels=3)
+
+
+def test_a_new_student_is_one_file_and_one_entry(
+    new_file: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = new_file("""
+        from torch import nn
+
+        from raycond.models.students.base import Family
+
+        def linear(*, classes, size, channels, width=4, bias="bias"):
+            first = nn.Linear(channels * size * size, width, bias == "bias")
+            return nn.Sequential(nn.Flatten(), first, nn.Linear(width, classes))
+
+        LINEAR = Family(linear, listed=("linear",), choices={"bias": ("bias", "nobias")}, smallest=1)
+    """)
+    monkeypatch.setitem(STUDENTS.entries, "linear", Entry("linear", "two linear layers", f"{module}:LINEAR"))
+    net = build("linear-nobias-w5", classes=2, size=1, channels=3)
+    assert [tuple(p.shape) for p in net.parameters()] == [(5, 3), (2, 5), (2,)]
+    assert "linear" in names()
+    with pytest.raises(UserError, match=r"student linear-x: -x is not an option of linear; it takes -wN -bias -nobias"):
+        build("linear-x", classes=2, size=1, channels=3)
 
 
 def test_names_can_be_told_to_users() -> None:

@@ -45,7 +45,7 @@ def test_modules_that_are_shared_keep_their_weights_in_the_check() -> None:
 
 
 def test_names_that_timm_does_not_know() -> None:
-    with pytest.raises(UserError, match=r"timm/resnett18: timm .* has no such model: did you mean .*timm/resnet18"):
+    with pytest.raises(UserError, match=r"timm/resnett18: timm .* has no such model; did you mean .*timm/resnet18"):
         build("timm/resnett18", classes=2, size=32, channels=3)
     with pytest.raises(UserError, match=r"leave the tag out: timm/resnet18$"):
         build("timm/resnet18.a1_in1k", classes=2, size=32, channels=3)
