@@ -192,9 +192,13 @@ class Option:
         return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
 
 
-@lru_cache
 def options_of(kind: Any) -> tuple[Option, ...]:
     """All options of a configuration, group by group, those of sections too, in the order of the class's bases."""
+    return _all_options(kind)
+
+
+@lru_cache
+def _all_options(kind: Any) -> tuple[Option, ...]:
     found = tuple(_options(kind))
     names = [one.name for one in found if one.on_command_line]
     assert len(set(names)) == len(names), f"{kind.__name__}: {sorted(n for n in names if names.count(n) > 1)} twice"

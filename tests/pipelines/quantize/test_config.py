@@ -85,7 +85,7 @@ def test_a_diffusion_generator_brings_its_codec(tmp_path: Path, monkeypatch: pyt
         ({"seeds": [1, 1]}, "--seeds: .* none twice"),
         ({"students": []}, "--students: expected at least one"),
         ({"methods": ["zz"]}, "--methods: expected one of random, .* not 'zz'"),
-        ({"generator": "gan"}, "--generator: expected vae, medoid, sd:WHERE or dit:WHERE, not 'gan'"),
+        ({"generator": "gan"}, r"--generator gan: not one of vae, medoid, "),
         ({"generator": "dit:x", "strength": 0.3}, "--strength: does nothing with --generator dit"),
         ({"generator": "sd:x", "noise": 0.3}, "--noise: does nothing with --generator sd"),
         ({"steps": 20}, "--steps: does nothing with --generator vae"),
