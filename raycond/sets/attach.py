@@ -10,6 +10,7 @@ from raycond.core.errors import UserError
 from raycond.data.classes import require_same
 from raycond.labels.projector.delta import ABOUT, CLIP, DELTA, StoredProjector, read_projector
 from raycond.labels.projector.labeler import IN_SET
+from raycond.labels.stored import sizes
 from raycond.sets.card import card
 from raycond.sets.manifest import NAME, Manifest, read_manifest
 
@@ -55,11 +56,15 @@ def bytes_table(content: Mapping[str, Any]) -> str:
 
     content: of the manifest. The Parquet files of an IPC are counted whole as its images.
     """
-    manifest, about, sizes = Manifest(dict(content)), content[GENERATOR], content["storage_bytes"]
+    manifest, about, weighed = Manifest(dict(content)), content[GENERATOR], content["storage_bytes"]
     classes, base = len(manifest.classes), about["base"]
     spec = CLIP if base["carried"] else base["name"] if ":" in base["name"] else None
     carried = sizes.Projector(
-        *(about["parameters"], about["dtype"], sizes[GENERATOR], base["name"], base["bytes"]),
+        about["parameters"],
+        about["dtype"],
+        weighed[GENERATOR],
+        base["name"],
+        base["bytes"],
         base_note=sizes.base_note(spec),
     )
     parts = []
@@ -92,11 +97,11 @@ def projector_problems(path: str, manifest: Manifest) -> Iterator[str]:
     if missing := [name for name in (DELTA, ABOUT) if name not in listed]:
         yield f"{IN_SET}/{missing[0]}: the manifest lists no such file"
         return
-    sizes = manifest.content["storage_bytes"]
-    if sizes.get(GENERATOR) != (own := listed[DELTA] + listed[ABOUT]):
-        yield f"manifest.json: {GENERATOR} {sizes.get(GENERATOR)} bytes, the files have {own}"
-    if sizes.get(BASE) != (base := sum(listed.values()) - own):
-        yield f"manifest.json: {BASE} {sizes.get(BASE)} bytes, the files have {base}"
+    weighed = manifest.content["storage_bytes"]
+    if weighed.get(GENERATOR) != (own := listed[DELTA] + listed[ABOUT]):
+        yield f"manifest.json: {GENERATOR} {weighed.get(GENERATOR)} bytes, the files have {own}"
+    if weighed.get(BASE) != (base := sum(listed.values()) - own):
+        yield f"manifest.json: {BASE} {weighed.get(BASE)} bytes, the files have {base}"
 
 
 def _names(source: str, stored: StoredProjector) -> list[str]:

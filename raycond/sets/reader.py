@@ -19,6 +19,7 @@ from raycond.core.errors import UserError
 from raycond.core.tensors import read_safetensors
 from raycond.data.classes import Classes
 from raycond.methods.quantize.codebook import weights as weights_of
+from raycond.sets.class_rows import class_rows
 from raycond.sets.manifest import Manifest, read_manifest
 
 
@@ -42,9 +43,9 @@ class CondensedSet(Dataset[tuple[Any, int, float]]):
         self.source_ids: list[str] = table.column("source_id").to_pylist()
         self.weights = torch.from_numpy(table.column("weight").to_numpy().copy())
         if weights is not None and weights != manifest.content["weights"]:
-            for label in self.labels.unique().tolist():
-                rows = self.labels == label
-                self.weights[rows] = weights_of(self.counts[rows], weights)
+            for rows in class_rows(self.labels, len(manifest.classes)):
+                if len(rows):
+                    self.weights[rows] = weights_of(self.counts[rows], weights)
 
     @property
     def classes(self) -> Classes:

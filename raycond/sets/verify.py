@@ -11,11 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
+from torch import Tensor
 
 from raycond.core import files
 from raycond.core.errors import UserError
 from raycond.core.tensors import read_safetensors
 from raycond.methods.quantize.codebook import weights as weights_of
+from raycond.sets.class_rows import class_rows
 from raycond.sets.manifest import Manifest, read_manifest
 
 _WEIGHT_TOLERANCE = 1e-4
@@ -80,30 +82,32 @@ def _file(uri: str, expected: dict[str, Any]) -> str:
 def _cell(path: str, manifest: Manifest, ipc: int) -> Iterator[str]:
     classes, what = manifest.classes, f"ipc{ipc}"
     expected = manifest.content["cells"][what]
-    rows: list[dict[str, Any]] = []
+    tables = []
     for name in manifest.data_files(ipc):
         table = pq.read_table(io.BytesIO(files.read_bytes(files.join(path, name))))
         if _names(table.schema) != list(classes.names):
             yield f"{name}: its class names are not the manifest's"
-        for row in table.to_pylist():
-            problem = _image(row["image"]["bytes"], manifest.content["size"], manifest.content["channels"])
+        for image in table.column("image").to_pylist():
+            problem = _image(image["bytes"], manifest.content["size"], manifest.content["channels"])
             if problem:
-                yield f"{name}: {row['image']['path']}: {problem}"
-            rows.append({k: row[k] for k in ("label", "weight", "count", "class_id")})
+                yield f"{name}: {image['path']}: {problem}"
+        tables.append(table.select(["label", "weight", "count", "class_id"]))
+    rows = pa.concat_tables(tables)
     if len(rows) != expected["images"] or len(rows) != ipc * len(classes):
         yield f"{what}: {len(rows)} images, the manifest says {expected['images']}, IPC × classes {ipc * len(classes)}"
-    if sum(r["count"] for r in rows) != expected["source_images"]:
-        yield f"{what}: counts add up to {sum(r['count'] for r in rows)}, not {expected['source_images']}"
-    for row in rows:
-        if not 0 <= row["label"] < len(classes) or classes.ids[row["label"]] != row["class_id"]:
-            yield f"{what}: label {row['label']} says class {row['class_id']}, which the class list does not"
+    labels, weights, counts = (torch.from_numpy(rows[c].to_numpy().copy()) for c in ("label", "weight", "count"))
+    if (total := int(counts.sum())) != expected["source_images"]:
+        yield f"{what}: counts add up to {total}, not {expected['source_images']}"
+    for label, class_id in zip(labels.tolist(), rows["class_id"].to_pylist(), strict=True):
+        if not 0 <= label < len(classes) or classes.ids[label] != class_id:
+            yield f"{what}: label {label} says class {class_id}, which the class list does not"
             return
-    for label, class_id in enumerate(classes.ids):
-        problem = _class([r for r in rows if r["label"] == label], ipc, manifest.content["weights"])
+    for class_id, own in zip(classes.ids, class_rows(labels, len(classes)), strict=True):
+        problem = _class(weights[own], counts[own], ipc, manifest.content["weights"])
         if problem:
             yield f"{what}: class {class_id} {problem}"
     latents = [read_safetensors(files.join(path, n))[0] for n in manifest.latent_files(ipc)]
-    if [k for t in latents for k in t["labels"].tolist()] != [r["label"] for r in rows]:
+    if not torch.equal(torch.cat([t["labels"] for t in latents]).long(), labels):
         yield f"{what}: latents and images are not in the same order"
 
 
@@ -113,17 +117,14 @@ def _names(schema: pa.Schema) -> list[str]:
     return names
 
 
-def _class(rows: list[dict[str, Any]], ipc: int, mode: str) -> str:
-    if len(rows) != ipc:
-        return f"has {len(rows)} images"
-    counts = torch.tensor([r["count"] for r in rows])
+def _class(weights: Tensor, counts: Tensor, ipc: int, mode: str) -> str:
+    """What is wrong with the weights and counts of one class's images, or nothing."""
+    if len(counts) != ipc:
+        return f"has {len(counts)} images"
     if int(counts.min()) < 1:
         return "has an image that stands for none"
-    expected = weights_of(counts, mode)
-    found = torch.tensor([r["weight"] for r in rows])
-    return (
-        "" if torch.allclose(found, expected, _WEIGHT_TOLERANCE) else f"has weights that are not {mode} of its counts"
-    )
+    right = torch.allclose(weights, weights_of(counts, mode), _WEIGHT_TOLERANCE)
+    return "" if right else f"has weights that are not {mode} of its counts"
 
 
 def _image(data: bytes, size: int, channels: int) -> str:

@@ -10,9 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from raycond.core import files
+from raycond.data.classes import Classes
 from raycond.sets.inspect import describe
 from raycond.sets.verify import verify
 from tests.sets.make import write
+from tests.support.work import work
 
 DATA = "data/ipc4/train-00000-of-00001.parquet"
 LATENTS = "latents/ipc4.safetensors"
@@ -188,3 +190,13 @@ def test_describe(folder: Path) -> None:
     assert "ipc4" in text
     assert "12 images for" in text
     assert "mean distortion 2.5" in text
+
+
+def test_the_work_grows_with_the_images_not_with_their_square(tmp_path: Path) -> None:
+    def checked(count: int) -> int:
+        classes = Classes.of(f"c{k:03d}" for k in range(count))
+        write(tmp_path / str(count), ipcs=[2], classes=classes)
+        return work(lambda: verify(str(tmp_path / str(count))))
+
+    checked(4)  # what is imported and set up once
+    assert checked(160) < 5 * checked(40)
