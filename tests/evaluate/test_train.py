@@ -12,38 +12,12 @@ from raycond.data.labelled import class_mean_one, pixel_statistics
 from raycond.evaluate import Check, LabelledImages, Outcome, preset, train_and_test
 from raycond.evaluate.train import trained
 from raycond.labels.registry import Labeler
-
-STUDENT = "convnet3-w32"
-
-
-def digits() -> tuple[LabelledImages, LabelledImages]:
-    """sklearn's 8x8 digits; every fifth of a class is held out."""
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    images = torch.from_numpy((data.images * 255 / 16).round().astype("uint8"))[:, None]
-    labels = torch.from_numpy(data.target).long()
-    held_out = torch.zeros(len(labels), dtype=torch.bool)
-    for label in range(10):
-        held_out[(labels == label).nonzero()[::5, 0]] = True
-    return tuple(LabelledImages(images[m], labels[m], 10) for m in (~held_out, held_out))  # type: ignore[return-value]
-
-
-TRAIN, TEST = digits()
-
-
-def subset(ipc: int, weights: torch.Tensor | None = None) -> LabelledImages:
-    index = torch.cat([(TRAIN.labels == label).nonzero()[:ipc, 0] for label in range(10)])
-    return LabelledImages(TRAIN.images[index], TRAIN.labels[index], 10, weights)
+from tests.support.digits import STUDENT, TEST, TRAIN, result, subset
 
 
 def run(train: LabelledImages, seed: int = 0, **changes: object) -> Outcome:
     protocol = preset("quick").override(**changes)
     return train_and_test(train, TEST, student=STUDENT, protocol=protocol, seed=seed, device="cpu", threads=1)
-
-
-def result(outcome: Outcome) -> Outcome:
-    return dataclasses.replace(outcome, seconds=0.0)
 
 
 def test_quick_learns_digits_and_more_images_help() -> None:
