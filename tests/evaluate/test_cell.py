@@ -59,7 +59,7 @@ def test_classes_in_parts_are_tested_after_each(made: Made) -> None:
 def test_the_centre_of_larger_test_images_is_tested(made: Made, tmp_path: Path) -> None:
     from raycond.data.labelled import pixels, write_pixels
 
-    assert decoded_side(224, preset("rded").override(normalise="train")) == 256
+    assert decoded_side(224, preset("rded").override(normalize="train")) == 256
     val = pixels(made.val, 4)
     framed = torch.full((len(val), 3, 10, 10), 255, dtype=torch.uint8)
     framed[:, :, 1:9, 1:9] = val.images

@@ -215,7 +215,7 @@ def test_soft_losses_need_a_labeler() -> None:
         {"mix": "mixup", "mix_probability": 0.5, "mix_weights": "mix"},
         {"dsa": "color_crop_cutout_scale_rotate"},
         {"shuffle": 2, "jitter": [0.4, 0.4, 0.4]},
-        {"optimizer": "adam", "smoothing": 2.0, "decay_norms": False},
+        {"optimizer": "adam", "cosine_smoothing": 2.0, "decay_norms": False},
     ],
 )
 def test_every_augmentation_learns_and_repeats(changes: dict[str, object]) -> None:
@@ -247,4 +247,4 @@ def test_trained_gives_the_student_and_its_input() -> None:
 
 def test_imagenet_constants_are_for_colour() -> None:
     with pytest.raises(UserError, match="constants of 3 channels and the images have 1"):
-        run(subset(1), normalise="imagenet")
+        run(subset(1), normalize="imagenet")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from raycond.core import files
 from raycond.data.classes import Classes
 from raycond.data.encoded import encode_image
 from raycond.methods.quantize.codebook import Codebook
@@ -67,3 +70,16 @@ def write(
     load = load or (lambda ipc, label: part(ipc, label, image_format, channels))
     writer = SetWriter(str(folder), classes, ipcs, weights, image_format, load)
     return writer.write(about(channels=channels, **changes))
+
+
+def change_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads((folder / "manifest.json").read_text())
+    change(content)
+    (folder / "manifest.json").write_text(json.dumps(content))
+
+
+def relist(folder: Path, name: str) -> None:
+    """Give the manifest the digest of a changed file, so that only its content can give it away."""
+    data = (folder / name).read_bytes()
+    facts = {"sha256": files.sha256(data), "bytes": len(data)}
+    change_manifest(folder, lambda m: m["files"].update({name: facts}))

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -18,7 +19,7 @@ from raycond.data.sources import open_source
 from raycond.labels import open_teacher
 from raycond.models import students
 from raycond.sets.export import export
-from tests.sets.make import CLASSES, images, write
+from tests.sets.make import CLASSES, images, relist, write
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -115,6 +116,35 @@ def test_many_images_keep_their_order(tmp_path: Path) -> None:
     found = ImageFolder(str(tmp_path / "out" / "train"))
     assert [Path(p).name for p, _ in found.samples[:12]] == [f"{k:05d}.png" for k in range(12)]
     assert np.array_equal(pixels(found.samples[12 + 11][0]), images(12, 1)[11])
+
+
+@pytest.mark.parametrize("kind", ["ddranking", "rethinkdc", "folder"])
+def test_weights_stand_in_the_order_of_the_images_whatever_the_order_of_the_rows(tmp_path: Path, kind: str) -> None:
+    """The rows of a data file are turned around: every image must still meet its own weight, count and class."""
+    write(tmp_path / "s", ipcs=(4,))
+    opened = raycond.open(str(tmp_path / "s"))
+    (name,) = opened.manifest.data_files(4)
+    table = pq.read_table(tmp_path / "s" / name)
+    pq.write_table(table.take(list(range(11, -1, -1))), tmp_path / "s" / name)
+    relist(tmp_path / "s", name)
+    turned = raycond.open(str(tmp_path / "s"))
+    assert turned.labels.tolist() == opened.labels.tolist()[::-1]
+    by_image = {data: k for k, data in enumerate(opened.images)}
+    export(str(tmp_path / "s"), str(tmp_path / "out"), kind=kind)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "weights.csv").read_text())))
+    order = [by_image[(tmp_path / "out" / row["file"]).read_bytes()] for row in rows]
+    assert sorted(order) == list(range(12))
+    assert opened.labels[order].tolist() == sorted(opened.labels.tolist())
+    exported = torch.load(tmp_path / "out" / "weights.pt", weights_only=True)
+    assert torch.equal(exported, opened.weights[order])
+    assert exported.unique().numel() > 6
+    assert [float(row["weight"]) for row in rows] == exported.tolist()
+    assert [int(row["count"]) for row in rows] == opened.counts[order].tolist()
+    assert [int(row["label"]) for row in rows] == opened.labels[order].tolist()
+    if kind == "ddranking":
+        images = torch.load(tmp_path / "out" / "images.pt", weights_only=True)
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in IMAGENET)
+        torch.testing.assert_close(images, (torch.stack([opened[k][0] for k in order]) - mean) / std)
 
 
 def test_folder_is_a_source(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raycond.core import files
 from raycond.data.classes import Classes
 from raycond.sets.inspect import describe
 from raycond.sets.verify import verify
-from tests.sets.make import write
+from tests.sets.make import change_manifest, relist, write
 from tests.support.work import work
 
 DATA = "data/ipc4/train-00000-of-00001.parquet"
@@ -25,19 +23,6 @@ def folder(tmp_path: Path) -> Path:
     write(tmp_path / "s")
     assert verify(str(tmp_path / "s")) == []
     return tmp_path / "s"
-
-
-def change_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    content = json.loads((folder / "manifest.json").read_text())
-    change(content)
-    (folder / "manifest.json").write_text(json.dumps(content))
-
-
-def relist(folder: Path, name: str) -> None:
-    """Give the manifest the digest of a changed file, so that only its content can give it away."""
-    data = (folder / name).read_bytes()
-    facts = {"sha256": files.sha256(data), "bytes": len(data)}
-    change_manifest(folder, lambda m: m["files"].update({name: facts}))
 
 
 def change_column(folder: Path, column: str, change: Callable[[list[Any]], list[Any]]) -> None:
