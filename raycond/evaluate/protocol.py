@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
-import yaml
-
 from raycond.core import files
 from raycond.core.errors import UserError
 from raycond.core.registry import did_you_mean
 from raycond.core.text import shown
+from raycond.core.yaml_text import read_yaml
 from raycond.evaluate.settings import EvaluationProtocol, changed, current_names
 
 __all__ = ["EvaluationProtocol", "Recipe", "parse_settings", "preset", "presets", "recipe"]
@@ -100,10 +99,10 @@ def _read(name: str, above: tuple[str, ...]) -> Recipe:
     else:
         known = presets()
         raise UserError(
-            f"protocol {shown(name)!r} is not known{did_you_mean(name, known)}: use one of {', '.join(known)}, "
+            f"protocol '{shown(name)}' is not known{did_you_mean(name, known)}: use one of {', '.join(known)}, "
             "or a .yaml file"
         )
-    values = _yaml(text, f"protocol {shown(name)}")
+    values = read_yaml(text, f"protocol {shown(name)}")
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UserError(f"protocol {shown(name)}: expected `setting: value` lines")
     return _recipe(shown(name), values, (*above, place))
@@ -119,25 +118,6 @@ def _text(name: str, place: str) -> str:
         return data.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"protocol {shown(name)}: cannot be read: {error}") from error
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain values only. References between values are refused: a few of them can stand for gigabytes of text."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, "references (*name) are not taken", mark)
-        return super().compose_node(parent, index)
-
-
-def _yaml(text: str, what: str) -> Any:
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{what}: not valid YAML: {error}") from error
-    except Exception as error:  # PyYAML lets errors of its conversions through, and nesting ends in a RecursionError
-        raise UserError(f"{what}: not valid YAML: {type(error).__name__}: {shown(error)}") from error
 
 
 def _recipe(name: str, values: dict[str, Any], read: tuple[str, ...]) -> Recipe:
@@ -200,5 +180,5 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
         name, separator, value = text.partition("=")
         if not separator:
             raise UserError(f"--set {shown(text)}: expected field=value")
-        result[name.strip()] = _yaml(value, f"--set {shown(text)}: the value")
+        result[name.strip()] = read_yaml(value, f"--set {shown(text)}: the value")
     return result

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from raycond.core import files
@@ -83,3 +85,24 @@ def relist(folder: Path, name: str) -> None:
     data = (folder / name).read_bytes()
     facts = {"sha256": files.sha256(data), "bytes": len(data)}
     change_manifest(folder, lambda m: m["files"].update({name: facts}))
+
+
+def data_name(folder: Path, ipc: int = 4) -> str:
+    """The data file of a set with one shard, as it is called inside the set."""
+    (found,) = sorted((folder / "data" / f"ipc{ipc}").iterdir())
+    return found.relative_to(folder).as_posix()
+
+
+def latents_name(folder: Path, ipc: int = 4) -> str:
+    (found,) = sorted((folder / "latents").glob(f"ipc{ipc}-*"))
+    return found.relative_to(folder).as_posix()
+
+
+def change_column(folder: Path, column: str, change: Callable[[list[Any]], list[Any]]) -> None:
+    """Change the values of a column at IPC 4, and the digest in the manifest with them."""
+    name = data_name(folder)
+    table = pq.read_table(folder / name)
+    index = table.schema.get_field_index(column)
+    values = pa.array(change(table.column(column).to_pylist()), table.schema.types[index])
+    pq.write_table(table.set_column(index, table.schema.field(index), values), folder / name)
+    relist(folder, name)
