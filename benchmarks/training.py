@@ -140,7 +140,7 @@ class Images(Dataset[tuple[Tensor, int]]):
         if protocol.jitter:
             change.append(v2.ColorJitter(*protocol.jitter))
         mean, std = IMAGENET
-        if protocol.normalise == "train":
+        if protocol.normalize == "train":
             mean, std = (tuple((values / 255).tolist()) for values in pixel_statistics(found.images))
         self.change = v2.Compose([*change, v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
 

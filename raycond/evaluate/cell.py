@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from raycond.core.device import require_device
+from raycond.core.errors import UserError
 from raycond.data.classes import Classes
 from raycond.data.images import Decoding
 from raycond.data.labelled import pixels
 from raycond.evaluate.continual import incremental
+from raycond.evaluate.evaluation_images import EvaluationImages
 from raycond.evaluate.protocol import EvaluationProtocol
 from raycond.evaluate.table import Check, Row
 from raycond.evaluate.train import train_and_test
@@ -63,11 +65,14 @@ def run_cell(cell: Cell, report: Callable[[Check], None] | None = None) -> Row:
     cuda = cell.device.startswith("cuda")
     if cuda:
         torch.cuda.reset_peak_memory_stats()
-    test = pixels(cell.test, len(cell.classes)).centre(cell.options.size)
+    split = pixels(cell.test, len(cell.classes))
+    if (side := split.images.shape[-1]) < cell.options.size:
+        raise UserError(f"{cell.test}: test images of {side} pixels have no central {cell.options.size}")
+    tests = EvaluationImages.of(split, crop=cell.options.size if side > cell.options.size else None)
     labeler = open_labeler(cell.labeler, classes=cell.classes, device=cell.device)
     outcome = (incremental if cell.protocol.tasks > 1 else train_and_test)(
         train := cell.train.load(len(cell.classes), cell.options),
-        test,
+        tests,
         student=cell.student,
         protocol=cell.protocol,
         seed=cell.seed,

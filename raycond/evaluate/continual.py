@@ -12,6 +12,7 @@ from torch import Tensor
 from raycond.core import files
 from raycond.core.errors import UserError
 from raycond.data.labelled import LabelledImages
+from raycond.evaluate.evaluation_images import EvaluationImages
 from raycond.evaluate.protocol import EvaluationProtocol
 from raycond.evaluate.table import Check
 from raycond.evaluate.train import Outcome, train_and_test
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 def incremental(
     train: LabelledImages,
-    test: LabelledImages,
+    test: LabelledImages | EvaluationImages,
     *,
     student: str,
     protocol: EvaluationProtocol,
@@ -46,14 +47,15 @@ def incremental(
     whole memory, whatever the order of the classes. Raises UserError for more tasks than classes, for a class without
     images, and as `train_and_test` does.
     """
-    if train.classes != test.classes:
-        raise UserError(f"the memory has {train.classes} classes and the test set {test.classes}")
+    tests = EvaluationImages.of(test) if isinstance(test, LabelledImages) else test
+    if train.classes != tests.classes:
+        raise UserError(f"the memory has {train.classes} classes and the test set {tests.classes}")
     curve: list[Check] = []
     seconds = 0.0
     for number, seen in enumerate(seen_classes(train.classes, protocol.tasks, seed), start=1):
         outcome = train_and_test(
-            _of_classes(train, seen, "memory"),
-            _of_classes(test, seen, "test set"),
+            _of_classes(train, seen),
+            _tests_of_classes(tests, seen),
             student=student,
             protocol=dataclasses.replace(protocol, tasks=1, checks=1),
             seed=seed,
@@ -105,16 +107,14 @@ def within(images_bytes: Sequence[int], budget: int) -> int:
     return max(count, 1)
 
 
-def _of_classes(images: LabelledImages, seen: Sequence[int], what: str) -> LabelledImages:
+def _of_classes(images: LabelledImages, seen: Sequence[int]) -> LabelledImages:
     """The images of the classes `seen` (ascending), labels 0..len(seen) - 1, in the same order as before."""
     new = torch.full((images.classes,), -1)
     new[list(seen)] = torch.arange(len(seen))
     labels = new[images.labels.cpu()]
     rows = (labels >= 0).nonzero().flatten()
     labels = labels[rows]
-    missing = (torch.bincount(labels, minlength=len(seen)) == 0).nonzero().flatten().tolist()
-    if missing:
-        raise UserError(f"the {what} has no image of class {seen[missing[0]]}, which class-incremental learning needs")
+    _require_every_class(labels, seen, "memory")
     rows = rows.to(images.images.device)
     return LabelledImages(
         images.images[rows],
@@ -122,6 +122,19 @@ def _of_classes(images: LabelledImages, seen: Sequence[int], what: str) -> Label
         len(seen),
         None if images.weights is None else images.weights[rows.to(images.weights.device)],
     )
+
+
+def _tests_of_classes(tests: EvaluationImages, seen: Sequence[int]) -> EvaluationImages:
+    """A selection of the test images: none of them is copied."""
+    chosen = tests.of_classes(seen)
+    _require_every_class(chosen.labels, seen, "test set")
+    return chosen
+
+
+def _require_every_class(labels: Tensor, seen: Sequence[int], what: str) -> None:
+    missing = (torch.bincount(labels, minlength=len(seen)) == 0).nonzero().flatten().tolist()
+    if missing:
+        raise UserError(f"the {what} has no image of class {seen[missing[0]]}, which class-incremental learning needs")
 
 
 def _labeler_of(labeler: Labeler | None, seen: Sequence[int]) -> Labeler | None:

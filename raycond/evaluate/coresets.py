@@ -11,6 +11,7 @@ from raycond.core import files
 from raycond.core.errors import UserError, named
 from raycond.core.registry import Entry, Registry
 from raycond.methods.quantize.quantization import quantize
+from raycond.sets.class_rows import class_rows
 
 if TYPE_CHECKING:
     from raycond.evaluate.proxy import Proxy
@@ -44,8 +45,7 @@ def choose(kind: str, proxy: Proxy, labels: Tensor, ipc: int, seed: int) -> Tens
         raise UserError(f"the proxy measured {len(proxy.el2n)} images, and there are {len(labels)} labels")
     labels = labels.cpu()
     chosen = []
-    for label in range(int(labels.max()) + 1):
-        rows = (labels == label).nonzero().flatten()
+    for label, rows in enumerate(class_rows(labels, int(labels.max()) + 1)):
         with named(f"{kind}, class {label}"):
             picks = pick(proxy, rows, ipc, int(files.digest([kind, seed, label])[:15], 16))
         chosen.append(rows[picks.cpu()])

@@ -47,7 +47,7 @@ class Optimiser:
         at, end = float(self.done), float(self.steps)
         if p.schedule_by == "epoch":
             at, end = at // self.per_epoch, math.ceil(end / self.per_epoch)
-        return 0.5 * (1 + math.cos(math.pi * at / (p.smoothing * end)))
+        return 0.5 * (1 + math.cos(math.pi * at / (p.cosine_smoothing * end)))
 
     def _passed(self) -> int:
         epoch = self.done // self.per_epoch

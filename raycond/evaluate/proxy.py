@@ -16,7 +16,7 @@ from raycond.core import files, stream
 from raycond.core.errors import UserError
 from raycond.data.labelled import LabelledImages
 from raycond.evaluate.protocol import preset
-from raycond.evaluate.train import TEST_VALUES, trained
+from raycond.evaluate.train import images_per_test_batch, trained
 from raycond.models import students
 
 
@@ -90,8 +90,7 @@ def _through(
     device: str | torch.device,
 ) -> Tensor:
     """What `net` makes of uint8 images (N, c, h, w): (N, d) float32 on the CPU."""
-    values = TEST_VALUES.get(torch.device(device).type, 2**26)
-    size = min(512, max(1, values // (128 * images[0, 0].numel())))
+    size = images_per_test_batch(images.shape[-1], device)
     return torch.cat([net(normalise(part.to(device))).float().cpu() for part in images.split(size)])
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from raycond.core.errors import RaycondError, UserError
 from raycond.data.labelled import LabelledImages, class_mean_one
+from raycond.evaluate.evaluation_images import EvaluationImages
 from raycond.evaluate.losses import Targets, weighted_loss
 from raycond.evaluate.optimizer import Optimiser
 from raycond.evaluate.protocol import EvaluationProtocol
@@ -26,7 +27,8 @@ from raycond.training import augment
 if TYPE_CHECKING:
     from raycond.labels.registry import Labeler
 
-TEST_VALUES = {"cpu": 2**26, "cuda": 2**28}  # values of a 128-wide feature map of one test batch: bounds memory
+# upper bound on the numbers in one test batch's widest feature map, taken to be 128 channels at full size
+TEST_VALUES = {"cpu": 2**26, "cuda": 2**28}
 LABEL_BATCH = 64
 
 
@@ -43,7 +45,7 @@ class Outcome:
 
 def train_and_test(
     train: LabelledImages,
-    test: LabelledImages,
+    test: LabelledImages | EvaluationImages,
     *,
     student: str,
     protocol: EvaluationProtocol,
@@ -55,21 +57,21 @@ def train_and_test(
 ) -> Outcome:
     """Train `student` on `train` under `protocol`; top-1 accuracy on `test`. `report` is told of every check.
 
-    Both sets are moved to `device` once, and everything else happens there. labeler: what the student learns
-    (default: the hard labels). The same arguments on the same machine give the same bits: torch's global generators
-    are seeded for the call and put back, as is the thread count. Raises UserError for what does not fit together and
-    RaycondError where the loss stops being finite.
+    The training set is moved to `device` once; test images stay where they are and go there batch by batch, so they
+    may be a memory map. labeler: what the student learns (default: the hard labels). The same arguments on the same
+    machine give the same bits: torch's global generators are seeded for the call and put back, as is the thread count.
+    Raises UserError for what does not fit together and RaycondError where the loss stops being finite.
     """
-    _require_fit(train, test)
+    tests = EvaluationImages.of(test) if isinstance(test, LabelledImages) else test
+    _require_fit(train, tests)
     device = torch.device(device)
     with _reproducible(seed, device, threads):
         start = time.perf_counter()
         training = _Training(train.at_most(protocol.max_size), student, protocol, seed, device, labeler)
-        test = test.at_most(protocol.max_size)
-        images, labels = test.images.to(device), test.labels.to(device)
+        tests = tests.at_most(protocol.max_size)
         curve: list[Check] = []
         for step, loss in training.run():
-            top1 = training.accuracy(images, labels)
+            top1 = training.accuracy(tests)
             curve.append(Check(step, step / training.per_epoch, top1, loss))
             if report is not None:
                 report(curve[-1])
@@ -196,17 +198,22 @@ class _Training:
         return torch.cat([self.labeler.logits(part.float() / 255) for part in self.images.split(LABEL_BATCH)])
 
     @torch.no_grad()
-    def accuracy(self, images: Tensor, labels: Tensor) -> float:
+    def accuracy(self, tests: EvaluationImages) -> float:
         """Top-1 in percent."""
         self.net.eval()
-        values = TEST_VALUES.get(self.device.type, 2**26)
-        size = min(512, max(1, values // (128 * images[0, 0].numel())))
-        right = torch.zeros((), dtype=torch.int64, device=self.device)
-        for x, y in zip(images.split(size), labels.split(size), strict=True):
+        correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        for images, labels in tests.batches(images_per_test_batch(tests.shape[-1], self.device)):
+            pixels = self.normaliser.of_pixels(images.to(self.device))
             with _precision(self.protocol, self.device):
-                right += (self.net(self.normaliser.of_pixels(x)).argmax(1) == y).sum()
+                correct += (self.net(pixels).argmax(1) == labels.to(self.device)).sum()
         self.net.train()
-        return 100 * int(right) / len(labels)
+        return 100 * int(correct) / len(tests)
+
+
+def images_per_test_batch(side: int, device: str | torch.device) -> int:
+    """Images of `side` pixels that are tested together."""
+    values = TEST_VALUES.get(torch.device(device).type, TEST_VALUES["cpu"])
+    return min(512, max(1, values // (128 * side**2)))
 
 
 def _layout(net: nn.Module, device: torch.device) -> torch.memory_format:
@@ -244,11 +251,11 @@ def _batches(n: int, protocol: EvaluationProtocol, steps: int, generator: torch.
             steps -= 1
 
 
-def _require_fit(train: LabelledImages, test: LabelledImages) -> None:
-    if train.classes != test.classes:
-        raise UserError(f"the training set has {train.classes} classes and the test set {test.classes}")
-    if train.images.shape[1:] != test.images.shape[1:]:
-        a, b = ("x".join(map(str, s.images.shape[1:])) for s in (train, test))
+def _require_fit(train: LabelledImages, tests: EvaluationImages) -> None:
+    if train.classes != tests.classes:
+        raise UserError(f"the training set has {train.classes} classes and the test set {tests.classes}")
+    if train.images.shape[1:] != tests.shape:
+        a, b = ("x".join(map(str, shape)) for shape in (train.images.shape[1:], tests.shape))
         raise UserError(f"training images are {a} (channels, height, width) and test images {b}")
 
 

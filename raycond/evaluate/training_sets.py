@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,14 +12,29 @@ import torch
 from raycond.core import files
 from raycond.core.errors import BadImage, RaycondError, UserError
 from raycond.data.encoded import decode_image, encode_image, unpack
-from raycond.data.images import Decoding, load
+from raycond.data.images import Decoding, load_many
 from raycond.data.labelled import LabelledImages, labelled, pixels
 from raycond.data.refs import ImageRef
 from raycond.data.sources import Source
 from raycond.evaluate import coresets, proxy
 from raycond.evaluate.continual import within
 from raycond.methods.quantize import codebook_file
+from raycond.sets.class_rows import class_rows
 from raycond.sets.reader import open_set
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Real images as a student gets them."""
+
+    images: np.ndarray
+    """(n, size, size, channels) uint8."""
+
+    labels: np.ndarray
+    """(n,) integers, ascending."""
+
+    def labelled(self, classes: int) -> LabelledImages:
+        return labelled(self.images, self.labels.tolist(), classes, None)
 
 
 class TrainingImages(Protocol):
@@ -64,74 +80,115 @@ class ClassParts:
 
 @dataclass(frozen=True)
 class RandomImages:
-    """IPC good images of each class, drawn without replacement by `seed`.
+    """Images of each class drawn without replacement: the first usable ones of a shuffled list.
 
-    budget: encoded bytes per class instead of a number of images, with the format they are counted in; the images of
-    a class are drawn until they would exceed it.
+    Raises RaycondError, naming the class, where fewer than `ipc` images can be read.
     """
 
     source: Source
+    """The images that are drawn from."""
+
     ipc: int
+    """Images of each class."""
+
     seed: int
+    """Of the shuffle, together with the class id."""
+
     budget: tuple[int, ...] = ()
+    """Encoded bytes of each class, in label order, in place of a number of images; empty for `ipc` images.
+
+    The images of a class are drawn until one would exceed the budget; the first is always taken."""
+
     image_format: str = "png"
+    """The format in which the budget counts bytes."""
+
+    def decoded(self, classes: int, options: Decoding, threads: int) -> Decoded:
+        """Decode the images with several threads; the result does not depend on their number."""
+        if self.budget:
+            return self._within_budget(classes, options, threads)
+        images = np.empty((classes * self.ipc, options.size, options.size, options.channels), np.uint8)
+        counts = [0] * classes
+        first = (ref for label in range(classes) for ref in self._shuffled(label)[: self.ipc])
+        for ref, image in _usable(first, options, threads):
+            images[ref.label * self.ipc + counts[ref.label]] = image
+            counts[ref.label] += 1
+        # where an image could not be read, the next of the shuffled list takes its place
+        for label in (k for k in range(classes) if counts[k] < self.ipc):
+            for _, image in _usable(iter(self._shuffled(label)[self.ipc :]), options, threads=1):
+                images[label * self.ipc + counts[label]] = image
+                counts[label] += 1
+                if counts[label] == self.ipc:
+                    break
+            else:
+                class_id = self.source.classes.ids[label]
+                raise RaycondError(f"class {class_id}: {counts[label]} usable images, random needs {self.ipc}")
+        return Decoded(images, np.repeat(np.arange(classes), self.ipc))
 
     def load(self, classes: int, options: Decoding) -> LabelledImages:
+        return self.decoded(classes, options, threads=1).labelled(classes)
+
+    def _shuffled(self, label: int) -> list[ImageRef]:
+        refs = self.source.refs(label)
+        seed = int(files.digest(["random", self.seed, self.source.classes.ids[label]])[:15], 16)
+        return [refs[i] for i in np.random.default_rng(seed).permutation(len(refs))]
+
+    def _within_budget(self, classes: int, options: Decoding, threads: int) -> Decoded:
         images: list[np.ndarray] = []
         labels: list[int] = []
         for label in range(classes):
-            found = self._of_class(label, options)
-            images += found
-            labels += [label] * len(found)
-        return labelled(np.stack(images), labels, classes, None)
-
-    def _of_class(self, label: int, options: Decoding) -> list[np.ndarray]:
-        class_id = self.source.classes.ids[label]
-        refs = self.source.refs(label)
-        order = np.random.default_rng(int(files.digest(["random", self.seed, class_id])[:15], 16)).permutation(
-            len(refs)
-        )
-        found: list[np.ndarray] = []
-        sizes: list[int] = []
-        for i in order:
-            image = _load(refs[i], options)
-            if image is None:
-                continue
-            if self.budget:
+            sizes: list[int] = []
+            for _, image in _usable(iter(self._shuffled(label)), options, threads):
                 sizes.append(len(encode_image(image, self.image_format)))
-                if found and within(sizes, self.budget[label]) < len(sizes):
-                    return found
-            elif len(found) == self.ipc:
-                return found
-            found.append(image)
-        if len(found) < self.ipc and not self.budget:
-            raise RaycondError(f"class {class_id}: {len(found)} usable images, random needs {self.ipc}")
-        return found
+                if len(sizes) > 1 and within(sizes, self.budget[label]) < len(sizes):
+                    break
+                images.append(image)
+                labels.append(label)
+        return Decoded(np.stack(images), np.array(labels))
 
 
 @dataclass(frozen=True)
 class Medoids:
-    """The real images nearest to a condensed set's centroids, by the ids that the set carries."""
+    """The real images nearest to a condensed set's centroids, by the ids that the set carries.
+
+    Raises UserError, naming the image, where one cannot be read in the source.
+    """
 
     source: Source
+    """The images that the set was made from."""
+
     path: str
+    """The condensed set."""
+
     ipc: int
+    """Images of each class."""
+
+    def decoded(self, classes: int, options: Decoding, threads: int) -> Decoded:
+        """Decode the images with several threads, class after class, each class in the order of the set."""
+        condensed = open_set(self.path, self.ipc)
+        rows = class_rows(condensed.labels, classes)
+        images = np.empty((len(condensed), options.size, options.size, options.channels), np.uint8)
+        for k, (ref, image, _) in enumerate(_decoded(self._refs(condensed.source_ids, rows), options, threads)):
+            if isinstance(image, BadImage):
+                raise self._unreadable(ref.id)
+            images[k] = image
+        return Decoded(images, np.repeat(np.arange(classes), [len(r) for r in rows]))
 
     def load(self, classes: int, options: Decoding) -> LabelledImages:
-        found = open_set(self.path, self.ipc)
-        labels = found.labels.tolist()
-        images = []
-        for label in range(classes):
+        return self.decoded(classes, options, threads=1).labelled(classes)
+
+    def _refs(self, ids: list[str], rows: list[torch.Tensor]) -> Iterator[ImageRef]:
+        for label, chosen in enumerate(rows):
             refs = {ref.id: ref for ref in self.source.refs(label)}
-            for image_id in (i for i, of in zip(found.source_ids, labels, strict=True) if of == label):
-                image = _load(refs[image_id], options) if image_id in refs else None
-                if image is None:
-                    raise UserError(
-                        f"medoid: {image_id}, which {self.path} names, is not to be read in {self.source.uri}; "
-                        "give the source that the set was made from with --data, or leave medoid out"
-                    )
-                images.append(image)
-        return labelled(np.stack(images), sorted(labels), classes, None)
+            for row in chosen.tolist():
+                if ids[row] not in refs:
+                    raise self._unreadable(ids[row])
+                yield refs[ids[row]]
+
+    def _unreadable(self, image_id: str) -> UserError:
+        return UserError(
+            f"medoid: {image_id}, which {self.path} names, cannot be read in {self.source.uri}; "
+            "give the source that the set was made from with --data, or leave medoid out"
+        )
 
 
 @dataclass(frozen=True)
@@ -152,14 +209,22 @@ class SplitImages:
         return LabelledImages(split.images[rows], split.labels[rows], classes)
 
 
-def _load(ref: ImageRef, options: Decoding) -> np.ndarray | None:
-    try:
-        return load(
-            ref,
-            size=options.size,
-            resize=options.resize,
-            channels=options.channels,
-            max_pixels=options.max_pixels,
-        )[0]
-    except BadImage:
-        return None  # quarantined when the class was encoded
+def _usable(refs: Iterator[ImageRef], options: Decoding, threads: int) -> Iterator[tuple[ImageRef, np.ndarray]]:
+    """The images that can be read; the others were put into quarantine when their class was encoded."""
+    for ref, image, _ in _decoded(refs, options, threads):
+        if not isinstance(image, BadImage):
+            yield ref, image
+
+
+def _decoded(
+    refs: Iterator[ImageRef], options: Decoding, threads: int
+) -> Iterator[tuple[ImageRef, np.ndarray | BadImage, str]]:
+    return load_many(
+        refs,
+        size=options.size,
+        resize=options.resize,
+        channels=options.channels,
+        max_pixels=options.max_pixels,
+        threads=threads,
+        prefetch=4 * threads if threads > 1 else 1,  # what is decoded ahead may be thrown away
+    )

@@ -28,11 +28,11 @@ class Normaliser:
         layout: torch.memory_format = torch.channels_last,
     ) -> None:
         self.layout = layout
-        if protocol.normalise == "imagenet":
+        if protocol.normalize == "imagenet":
             if images.shape[1] != 3:
                 raise UserError(
-                    f"protocol {protocol.name}: normalise imagenet has constants of 3 channels and the images have "
-                    f"{images.shape[1]}: use normalise=train"
+                    f"protocol {protocol.name}: normalize imagenet has constants of 3 channels and the images have "
+                    f"{images.shape[1]}: use normalize=train"
                 )
             mean, std = (torch.tensor(values) for values in IMAGENET)
         else:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from markupsafe import Markup
 
 from raycond.core.progress import clock
 from raycond.evaluate.method_names import FULL, in_order
+from raycond.evaluate.settings import RENAMED
 from raycond.evaluate.table import Check, Row, Summary, compare
 from raycond.report import accuracy, plots
+from raycond.report.contents import GridReport, Size
 from raycond.report.numbers import digits, human, plain_yaml
-
-if TYPE_CHECKING:
-    from raycond.report.contents import GridReport, Size
 
 ABOUT = ("name", "source", "reported", "assumed", "rules")  # of a protocol, told apart from its settings
 
@@ -199,6 +198,7 @@ def _size(size: Size | None) -> dict[str, str] | None:
 def _protocol(protocol: Mapping[str, Any], changed: Sequence[str]) -> dict[str, Any]:
     """Settings with what the source leaves open about them; a setting that the user fixed is no assumption."""
     assumed = protocol.get("assumed") or {}
+    changed = [RENAMED.get(name, name) for name in changed]
     lines = []
     for name, value in protocol.items():
         if name in ABOUT:

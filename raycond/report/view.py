@@ -7,13 +7,11 @@ import io
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from raycond.report import accuracy
+from raycond.report.contents import Picture, Quarantine, Report, Size
 from raycond.report.numbers import digits, human, plain_yaml, share, signed
-
-if TYPE_CHECKING:
-    from raycond.report.contents import Picture, Quarantine, Report, Size
 
 MOST_CLASSES, MOST_IMAGES, MOST_EXAMPLES = 20, 10, 3
 LARGE = 192  # pixels; larger pictures go into the page as thumbnails of this side

@@ -7,11 +7,14 @@ from typing import Any
 
 from raycond.core import files
 from raycond.core.errors import UserError
+from raycond.core.text import shown
 from raycond.data.classes import require_same
 from raycond.labels.projector.delta import ABOUT, CLIP, DELTA, StoredProjector, read_projector
 from raycond.labels.projector.labeler import IN_SET
+from raycond.labels.stored import sizes
 from raycond.sets.card import card
-from raycond.sets.manifest import NAME, Manifest, read_manifest
+from raycond.sets.manifest import NAME, Manifest, read_manifest, set_folder
+from raycond.sets.stored_files import name_problem
 
 GENERATOR = "label_generator"
 BASE = "label_generator_base"
@@ -20,33 +23,38 @@ BASE = "label_generator_base"
 def attach_projector(set_dir: str, projector_dir: str) -> dict[str, Any]:
     """Copy a projector into the set's labels/projector and note it in manifest and card; returns the manifest.
 
-    storage_bytes gets `label_generator`, the delta with its JSON, and `label_generator_base`, a CLIP that is stored
-    inside the projector's folder and so goes with it; a public one is only named. An earlier projector is replaced.
-    The manifest is written last. Raises ClassMismatch for other classes and UserError for either folder.
+    set_dir may also be the folder of the set's run. storage_bytes gets `label_generator`, the delta with its JSON, and
+    `label_generator_base`, a CLIP that is stored inside the projector's folder and so goes with it; a public one is
+    only named. An earlier projector is replaced; what it had more goes when the manifest no longer lists it. Raises
+    ClassMismatch for other classes and UserError for either folder, also for a file that a set must not have.
     """
-    folder, source = files.absolute(set_dir), files.absolute(projector_dir)
+    folder, source = set_folder(set_dir), files.absolute(projector_dir)
     manifest, stored = read_manifest(folder), read_projector(source)
-    require_same(stored.classes, manifest.classes, str(stored), f"the set {folder}")
+    require_same(stored.classes, manifest.classes, str(stored), f"the set {shown(folder)}")
     stored.delta()  # neither a damaged delta nor a carried CLIP that is another is ever copied
     if stored.spec == CLIP:
         stored.clip()
     copied = {name: files.read_bytes(files.join(source, name)) for name in _names(source, stored)}
-    listed = {name: entry for name, entry in manifest.files.items() if not name.startswith(f"{IN_SET}/")}
-    for name in set(manifest.files) - set(listed):
-        files.delete(files.join(folder, name))
+    former = {name for name in manifest.files if name.startswith(f"{IN_SET}/")}
+    listed = {name: entry for name, entry in manifest.files.items() if name not in former}
     for name, data in copied.items():
         listed[f"{IN_SET}/{name}"] = _put(folder, f"{IN_SET}/{name}", data)
-    own = len(copied[DELTA]) + len(copied[ABOUT])
-    base = sum(map(len, copied.values())) - own
+    delta_bytes = len(copied[DELTA]) + len(copied[ABOUT])
     content = {
         **manifest.content,
         "labels": "hard, projector",
         GENERATOR: _about(stored),
-        "storage_bytes": {**manifest.content["storage_bytes"], GENERATOR: own, BASE: base},
+        "storage_bytes": {
+            **manifest.content["storage_bytes"],
+            GENERATOR: delta_bytes,
+            BASE: sum(map(len, copied.values())) - delta_bytes,
+        },
     }
-    listed["README.md"] = _put(folder, "README.md", card(content).encode())
+    listed["README.md"] = _put(folder, "README.md", card({**content, "files": listed}).encode())
     content["files"] = dict(sorted(listed.items()))
     files.write_json(files.join(folder, NAME), content)
+    for name in former - set(listed):
+        files.delete(files.join(folder, name))
     return content
 
 
@@ -55,11 +63,15 @@ def bytes_table(content: Mapping[str, Any]) -> str:
 
     content: of the manifest. The Parquet files of an IPC are counted whole as its images.
     """
-    manifest, about, sizes = Manifest(dict(content)), content[GENERATOR], content["storage_bytes"]
+    manifest, about, weighed = Manifest(dict(content)), content[GENERATOR], content["storage_bytes"]
     classes, base = len(manifest.classes), about["base"]
     spec = CLIP if base["carried"] else base["name"] if ":" in base["name"] else None
     carried = sizes.Projector(
-        *(about["parameters"], about["dtype"], sizes[GENERATOR], base["name"], base["bytes"]),
+        about["parameters"],
+        about["dtype"],
+        weighed[GENERATOR],
+        base["name"],
+        base["bytes"],
         base_note=sizes.base_note(spec),
     )
     parts = []
@@ -92,17 +104,22 @@ def projector_problems(path: str, manifest: Manifest) -> Iterator[str]:
     if missing := [name for name in (DELTA, ABOUT) if name not in listed]:
         yield f"{IN_SET}/{missing[0]}: the manifest lists no such file"
         return
-    sizes = manifest.content["storage_bytes"]
-    if sizes.get(GENERATOR) != (own := listed[DELTA] + listed[ABOUT]):
-        yield f"manifest.json: {GENERATOR} {sizes.get(GENERATOR)} bytes, the files have {own}"
-    if sizes.get(BASE) != (base := sum(listed.values()) - own):
-        yield f"manifest.json: {BASE} {sizes.get(BASE)} bytes, the files have {base}"
+    weighed = manifest.content["storage_bytes"]
+    if weighed.get(GENERATOR) != (own := listed[DELTA] + listed[ABOUT]):
+        yield f"manifest.json: {GENERATOR} {weighed.get(GENERATOR)} bytes, the files have {own}"
+    if weighed.get(BASE) != (base := sum(listed.values()) - own):
+        yield f"manifest.json: {BASE} {weighed.get(BASE)} bytes, the files have {base}"
 
 
 def _names(source: str, stored: StoredProjector) -> list[str]:
+    """The projector's files: the delta first, and last the JSON that says which delta it belongs to."""
     inside = files.join(source, CLIP)
     carried = files.listdir(inside) if stored.spec == CLIP and files.exists(inside) else []
-    return [DELTA, *(f"{CLIP}/{entry.name}" for entry in carried if not entry.is_dir), ABOUT]
+    names = [DELTA, *(f"{CLIP}/{entry.name}" for entry in carried if not entry.is_dir), ABOUT]
+    for name in names:
+        if problem := name_problem(f"{IN_SET}/{name}"):
+            raise UserError(f"{shown(files.join(source, name))}: cannot go into a set: {problem}")
+    return names
 
 
 def _about(stored: StoredProjector) -> dict[str, Any]:

@@ -6,50 +6,42 @@ from typing import Any
 
 import yaml
 
+from raycond.core.text import shown
+from raycond.sets.manifest import Manifest
 
-def card(manifest: dict[str, Any]) -> str:
-    """README.md of a set: one configuration per IPC, the largest being the default."""
-    ipcs = manifest["ipc"]
-    configs = [
-        {
-            "config_name": f"ipc{ipc}",
-            "data_files": [{"split": "train", "path": f"data/ipc{ipc}/train-*.parquet"}],
-            **({"default": True} if ipc == ipcs[-1] else {}),
-        }
-        for ipc in ipcs
-    ]
-    classes = manifest["classes"]["ids"]
-    largest = max(cell["images"] for cell in manifest["cells"].values())
-    front = {
-        "pretty_name": f"{manifest['name']}, condensed",
-        "task_categories": ["image-classification"],
-        "tags": ["dataset-condensation", "dataset-distillation", "raycond"],
-        "size_categories": [_size(largest)],
-        "configs": configs,
-    }
+
+def card(content: dict[str, Any]) -> str:
+    """README.md of a set, from the content of its manifest: one configuration per IPC, the largest being the default.
+
+    Each configuration names its files one by one. Their names hold digests of their content, and `datasets` keeps what
+    it has read under a digest of these names: another set, or the same folder with a new set, is never taken for one
+    that was read before.
+    """
+    manifest = Manifest(content)
+    ipcs, classes = manifest.ipcs, manifest.classes
     rows = "\n".join(
         f"| `ipc{ipc}` | {cell['images']:,} | {cell['source_images']:,} | {mean:.5g} |"
         for ipc in ipcs
-        for cell in [manifest["cells"][f"ipc{ipc}"]]
+        for cell in [content["cells"][f"ipc{ipc}"]]
         for mean in [sum(cell["distortion"]) / len(classes)]
     )
-    if manifest["codec"]["name"] == "none":
+    name, codec = content["name"], content["codec"]["name"]
+    if codec == "none":
         about = "each image is a collage of `count` patches of real images"
         source, latents = "names the images whose patches are in a collage, within the source", ""
     else:
         about = "each image stands for the `count` source images\nthat are nearest to its latent"
-        source = "is the real image nearest to the latent, within the source"
-        latents = f"; latents from `{manifest['codec']['name']}`"
-    storage = ", ".join(f"{k.replace('_', ' ')} {v:,}" for k, v in manifest["storage_bytes"].items())
+        source, latents = "is the real image nearest to the latent, within the source", f"; latents from {_code(codec)}"
+    storage = ", ".join(f"{markdown_text(k.replace('_', ' '))} {v:,}" for k, v in content["storage_bytes"].items())
     return f"""---
-{yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip()}
+{yaml.safe_dump(_front(manifest), sort_keys=False, allow_unicode=True).strip()}
 ---
 
-# {manifest["name"]}, condensed
+# {markdown_text(name)}, condensed
 
-{len(classes)} classes, condensed by {manifest["method"]} with raycond: {about},
-and is to be trained on with its `weight` (mode `{manifest["weights"]}`, mean 1 per class). Images
-come from the generator `{manifest["generator"]}`{latents}.
+{len(classes)} classes, condensed by {markdown_text(content["method"])} with raycond: {about},
+and is to be trained on with its `weight` (mode {_code(content["weights"])}, mean 1 per class). Images
+come from the generator {_code(content["generator"])}{latents}.
 
 ![preview](preview.png)
 
@@ -63,21 +55,54 @@ datasets.load_dataset("PATH", "ipc{ipcs[-1]}")["train"]  # image, label, weight,
 raycond.open("PATH", ipc={ipcs[-1]})                     # torch Dataset of (image, label, weight)
 ```
 
+* A configuration `ipcN` has N images of each class. Distortion is the mean squared distance of a source image's latent
+  to the nearest latent of the set.
 * `source_id` {source}.
-{_labels(manifest)}* Bytes: {storage}.
+{_labels(content)}* Bytes: {storage}.
+* SHA-256 of the content: `{content.get("content_sha256", "")}`.
 * Every file's SHA-256, the class order, the configuration and the seeds are in `manifest.json`; check them with
   `raycond verify PATH`. The terms of the source images apply to what was made from them.
 """
 
 
-def _labels(manifest: dict[str, Any]) -> str:
+def _front(manifest: Manifest) -> dict[str, Any]:
+    """What the hub and `datasets` read of the card."""
+    ipcs = manifest.ipcs
+    largest = max(cell["images"] for cell in manifest.content["cells"].values())
+    return {
+        "pretty_name": f"{shown(manifest.content['name'])}, condensed",
+        "task_categories": ["image-classification"],
+        "tags": ["dataset-condensation", "dataset-distillation", "raycond"],
+        "size_categories": [_size(largest)],
+        "configs": [
+            {
+                "config_name": f"ipc{ipc}",
+                "data_files": [{"split": "train", "path": manifest.data_files(ipc)}],
+                **({"default": True} if ipc == ipcs[-1] else {}),
+            }
+            for ipc in ipcs
+        ],
+    }
+
+
+def _labels(content: dict[str, Any]) -> str:
     """How to use a projector that the set carries."""
-    generator = manifest.get("label_generator")
+    generator = content.get("label_generator")
     if generator is None:
         return ""
     base = generator["base"]
     where = "which is carried too" if base["carried"] else f"digest {base['digest'][:16]}, which is not in the set"
-    return f"* Soft labels: `--labeler projector:PATH`, a delta on the CLIP {base['name']}, {where}.\n"
+    return f"* Soft labels: `--labeler projector:PATH`, a delta on the CLIP {markdown_text(base['name'])}, {where}.\n"
+
+
+def markdown_text(value: Any) -> str:
+    """A name on a line of Markdown: it starts no element of HTML and no code."""
+    return shown(value).replace("&", "&amp;").replace("<", "&lt;").replace("`", "&#96;")
+
+
+def _code(value: Any) -> str:
+    """A name in backquotes."""
+    return f"`{shown(value).replace('`', chr(39))}`"
 
 
 def _size(images: int) -> str:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import os
+import shutil
+import tempfile
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from raycond.core import files, stream
 from raycond.core.errors import UserError
+from raycond.core.registry import did_you_mean
+from raycond.core.text import csv_cell, shown
+from raycond.sets.card import markdown_text
+from raycond.sets.pictures import open_picture
 from raycond.sets.reader import CondensedSet, open_set
 
 KINDS = {
@@ -22,6 +30,8 @@ KINDS = {
 }
 IMAGE_FOLDERS = {"ddranking": "images", "rethinkdc": "train", "folder": "."}  # where the class folders are
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+FILES = ("weights.pt", "weights.csv", "classes.json", "README.md", "export.json")  # beside the class folders
+MOST_NAME_BYTES = 255  # of a folder's name on every usual file system
 _AS_STORED = {"png": "png", "jpeg": "jpg"}  # image format → file name's end; others are written anew as PNG
 _LABEL_BATCH = 64
 
@@ -58,24 +68,44 @@ def export(
     out = files.absolute(out)
     condensed = open_set(path, ipc)
     layout = _layout(condensed, kind)
-    if files.exists(out) and files.listdir(out):
-        raise UserError(f"--out {out}: is not empty; give a new folder, or delete it first")
+    if files.exists(out) and (not files.is_dir(out) or files.listdir(out)):
+        raise UserError(f"--out {shown(out)}: is not an empty folder; give a new one, or delete it first")
     about = _about(condensed, kind)
-    if kind == "ddranking":
-        order = [index for _, index in layout]
-        means, stds = _channels("mean", mean or IMAGENET[0]), _channels("std", std or IMAGENET[1])
-        about |= {"mean": means, "std": stds}
-        if labeler is not None:
-            about["labeler"], labels = _soft_labels(condensed, order, labeler, device)
-            _save(files.join(out, "soft_labels.pt"), labels)
-        _save(files.join(out, "images.pt"), _normalised(condensed, order, means, stds))
-    for name, index in layout:
-        files.write_bytes(files.join(out, name), _encoded(condensed, index))
-    _write_weights(out, condensed, layout)
-    files.write_json(files.join(out, "classes.json"), condensed.classes.to_dict())
-    files.write_bytes(files.join(out, "README.md"), _readme(about).encode())
-    files.write_json(files.join(out, "export.json"), about)
+    with _whole_folder(out) as folder:
+        if kind == "ddranking":
+            order = [index for _, index in layout]
+            means, stds = _channels("mean", mean or IMAGENET[0]), _channels("std", std or IMAGENET[1])
+            about |= {"mean": means, "std": stds}
+            if labeler is not None:
+                about["labeler"], labels = _soft_labels(condensed, order, labeler, device)
+                _save(files.join(folder, "soft_labels.pt"), labels)
+            _save(files.join(folder, "images.pt"), _normalized(condensed, order, means, stds))
+        for name, index in layout:
+            files.write_bytes(files.join(folder, name), _encoded(condensed, index))
+        _write_weights(folder, condensed, layout)
+        files.write_json(files.join(folder, "classes.json"), condensed.classes.to_dict())
+        files.write_bytes(files.join(folder, "README.md"), _readme(about).encode())
+        files.write_json(files.join(folder, "export.json"), about)
     return about
+
+
+@contextmanager
+def _whole_folder(out: str) -> Iterator[str]:
+    """A folder to write into that becomes `out` at the end, and goes if anything fails. In an object store, where a
+    folder cannot be renamed, it is `out` itself, and export.json is written last."""
+    if not files.is_local(out):
+        yield out
+        return
+    parent, name = os.path.split(out)
+    os.makedirs(parent, exist_ok=True)
+    folder = tempfile.mkdtemp(dir=parent, prefix=f".{name}.", suffix=".part")
+    try:
+        os.chmod(folder, 0o755)
+        yield folder
+        os.rename(folder, out)  # `out` may be there if it is empty
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
 
 
 def _about(condensed: CondensedSet, kind: str) -> dict[str, Any]:
@@ -95,7 +125,7 @@ def _about(condensed: CondensedSet, kind: str) -> dict[str, Any]:
 def _require(kind: str, labeler: str | None, mean: object, std: object) -> None:
     if kind not in KINDS:
         known = "\n".join(f"  {name:10} {text}" for name, text in KINDS.items())
-        raise UserError(f"--kind {kind}: expected one of\n{known}")
+        raise UserError(f"--to {shown(kind)}: expected one of{did_you_mean(kind, KINDS)}\n{known}")
     given = {"--labeler": labeler, "--mean": mean, "--std": std}
     unused = [option for option, value in given.items() if value is not None]
     if kind != "ddranking" and unused:
@@ -111,8 +141,8 @@ def _layout(condensed: CondensedSet, kind: str) -> list[tuple[str, int]]:
     counts = torch.bincount(condensed.labels, minlength=len(condensed.classes)).tolist()
     if kind != "folder" and set(counts) != {condensed.ipc}:
         raise UserError(
-            f"{condensed.path}: {kind} needs {condensed.ipc} images of every class, and there are {min(counts)} to "
-            f"{max(counts)}; use kind folder"
+            f"{shown(condensed.path)}: {kind} needs {condensed.ipc} images of every class, and there are {min(counts)} "
+            f"to {max(counts)}; use --to folder"
         )
     folders, end = _class_folders(condensed, kind), _AS_STORED.get(condensed.manifest.content["image_format"], "png")
     seen = [0] * len(folders)
@@ -128,11 +158,25 @@ def _class_folders(condensed: CondensedSet, kind: str) -> list[str]:
     ids = condensed.classes.ids
     if kind != "folder":
         return [f"{IMAGE_FOLDERS[kind]}/{_padded(label, len(ids))}" for label in range(len(ids))]
-    bad = [i for i in ids if not i or i.startswith(".") or "/" in i or "\\" in i]
-    if bad or len({i.casefold() for i in ids}) != len(ids):
-        what = f"class id {bad[0]!r} cannot name a folder" if bad else "two class ids differ only in case"
-        raise UserError(f"{condensed.path}: {what}; use kind rethinkdc, whose folders are numbers")
+    if problem := _folder_problem(ids):
+        raise UserError(f"{shown(condensed.path)}: {problem}; use --to rethinkdc, whose folders are numbers")
     return list(ids)
+
+
+def _folder_problem(ids: Sequence[str]) -> str:
+    """Why the class ids cannot be folders beside the files of an export; nothing if they can, on any file system."""
+    beside = {name.casefold(): "a file of the export" for name in FILES}
+    for class_id in ids:
+        if not class_id or class_id.startswith(".") or "/" in class_id or "\\" in class_id:
+            return f"class id '{shown(class_id)}' cannot name a folder"
+        if not class_id.isprintable() or len(class_id.encode(errors="surrogateescape")) > MOST_NAME_BYTES:
+            return f"class id '{shown(class_id, 80)}' cannot name a folder"
+        # some file systems do not tell upper from lower case, or the two ways in which Unicode writes an accent
+        same = unicodedata.normalize("NFC", class_id).casefold()
+        if same in beside:
+            return f"class id '{shown(class_id)}' would be the same folder as {shown(beside[same])}"
+        beside[same] = class_id
+    return ""
 
 
 def _padded(number: int, count: int) -> str:
@@ -141,10 +185,14 @@ def _padded(number: int, count: int) -> str:
 
 def _encoded(condensed: CondensedSet, index: int) -> bytes:
     content, data = condensed.manifest.content, condensed.images[index]
+    try:
+        picture = open_picture(data, content["size"], content["channels"])
+    except ValueError as error:
+        raise UserError(f"{shown(condensed.path)}: ipc{condensed.ipc}, image {index} {error}") from error
     if content["image_format"] in _AS_STORED:
         return data
     buffer = io.BytesIO()
-    Image.open(io.BytesIO(data)).convert("L" if content["channels"] == 1 else "RGB").save(buffer, "png")
+    picture.save(buffer, "png")
     return buffer.getvalue()
 
 
@@ -155,9 +203,9 @@ def _write_weights(out: str, condensed: CondensedSet, layout: Sequence[tuple[str
     for name, index in layout:
         label = int(condensed.labels[index])
         weight, count = float(condensed.weights[index]), int(condensed.counts[index])
-        table.writerow([name, label, condensed.classes.ids[label], repr(weight), count])
+        table.writerow([csv_cell(name), label, csv_cell(condensed.classes.ids[label]), repr(weight), count])
     files.write_bytes(files.join(out, "weights.csv"), text.getvalue().encode())
-    _save(files.join(out, "weights.pt"), condensed.weights[[index for _, index in layout]].float())
+    _save(files.join(out, "weights.pt"), condensed.weights[[index for _, index in layout]])
 
 
 def _save(uri: str, tensor: Tensor) -> None:
@@ -173,7 +221,7 @@ def _channels(option: str, values: Sequence[float]) -> list[float]:
     return numbers * 3 if len(numbers) == 1 else numbers
 
 
-def _normalised(condensed: CondensedSet, order: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> Tensor:
+def _normalized(condensed: CondensedSet, order: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> Tensor:
     first = condensed[order[0]][0]
     images = torch.empty(len(order), 3, *first.shape[1:])
     shift, scale = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
@@ -196,14 +244,15 @@ def _soft_labels(condensed: CondensedSet, order: Sequence[int], spec: str, devic
 
 def _readme(about: dict[str, Any]) -> str:
     use = {"ddranking": _ddranking, "rethinkdc": _rethinkdc, "folder": _folder}[about["kind"]](about)
-    return f"""# {about["set"]}, condensed by {about["method"]}
+    return f"""# {markdown_text(about["set"])}, condensed by {markdown_text(about["method"])}
 
 {about["images"]} images, {about["ipc"]} for each of {len(about["classes"]["ids"])} classes: {KINDS[about["kind"]]}.
 
 {use}
 * `classes.json` lists the classes in label order.
 * `weights.pt`, `weights.csv`: how much each image counts (mode {about["weights"]}, mean 1 per class), in the order of
-  the images. Results of tools that do not read them are those of uniform weights.
+  the images. Results of tools that do not read them are those of uniform weights. A cell that a spreadsheet would take
+  for a formula begins with an apostrophe.
 """
 
 

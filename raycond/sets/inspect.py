@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
-from raycond.core import files
+from typing import Any
+
+from raycond.core.text import shown
 from raycond.sets.manifest import read_manifest
 
 
 def describe(path: str) -> str:
-    """A page of text: method, classes, images and distortion per IPC, bytes. Raises UserError if it is no set."""
-    manifest = read_manifest(files.absolute(path))
+    """A page of text on the set at `path`, or in the run there: method, classes, images and distortion per IPC, bytes.
+
+    Names come from the set and are shown with their control characters escaped. Raises UserError if it is no set.
+    """
+    manifest = read_manifest(path)
     content, classes = manifest.content, manifest.classes
-    shown = ", ".join(classes.names[:10]) + (f", … {len(classes) - 10} more" if len(classes) > 10 else "")
+    names = ", ".join(shown(name, 40) for name in classes.names[:10])
+    if len(classes) > 10:
+        names += f", … {len(classes) - 10} more"
+    source, codec = content["source"], content["codec"]
     lines = [
-        f"{content['name']}: {content['method']}, weights {content['weights']}, labels {content['labels']}",
-        f"classes     {len(classes)}: {shown}",
+        f"{shown(content['name'])}: {shown(content['method'])}, weights {content['weights']}, "
+        f"labels {shown(content['labels'])}",
+        f"classes     {len(classes)}: {names}",
         f"images      {content['channels']} × {content['size']} × {content['size']} {content['image_format']} "
-        f"by {content['generator']}",
-        f"codec       {content['codec']['name']} (sha256 {content['codec']['sha256'][:16]})",
-        f"source      {content['source']['uri']} (sha256 {content['source']['sha256'][:16]}, "
-        f"{content['source']['quarantined']} quarantined)",
-        f"seed        {content['seed']}, raycond {content['raycond']}",
+        f"by {shown(content['generator'])}",
+        *_generator(content),
+        f"codec       {shown(codec['name'])} (sha256 {shown(codec['sha256'][:16])})",
+        f"source      {shown(source['uri'])} (sha256 {shown(source['sha256'][:16])}, "
+        f"{source['quarantined']} quarantined)",
+        f"seed        {content['seed']}, raycond {shown(content['raycond'])}",
     ]
-    if made := content.get("diffusion"):
-        told = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in made["options"].items() if v is not None)
-        lines.insert(4, f"generator   {made['name']} (sha256 {made['sha256'][:16]}): {told}")
     for ipc in manifest.ipcs:
         cell = content["cells"][f"ipc{ipc}"]
         mean = sum(cell["distortion"]) / len(classes)
         lines.append(f"ipc{ipc:<8} {cell['images']:,} images for {cell['source_images']:,}, mean distortion {mean:.5g}")
     for what, size in content["storage_bytes"].items():
-        lines.append(f"{what.replace('_', ' '):<20} {size:>14,} bytes")
+        lines.append(f"{shown(what.replace('_', ' '), 40):<20} {size:>14,} bytes")
     lines.append(f"files       {len(manifest.files)}, {sum(f['bytes'] for f in manifest.files.values()):,} bytes")
     return "\n".join(lines)
+
+
+def _generator(content: dict[str, Any]) -> list[str]:
+    """A line on the diffusion model that made the images, if one did."""
+    model = content.get("diffusion")
+    if model is None:
+        return []
+    options = ", ".join(
+        f"{shown(k.replace('_', ' '), 40)} {shown(v, 80)}" for k, v in model["options"].items() if v is not None
+    )
+    return [f"generator   {shown(model['name'])} (sha256 {shown(model['sha256'], 16)}): {options}"]

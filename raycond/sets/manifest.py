@@ -4,53 +4,90 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from raycond.core import files
 from raycond.core.errors import UserError
+from raycond.core.text import shown
 from raycond.data.classes import Classes
+from raycond.sets.manifest_content import content_problem
+from raycond.sets.stored_files import read_small
 
 FORMAT_VERSION = 1
 NAME = "manifest.json"
+SET_IN_RUN = "set"
+"""The folder of the condensed set inside the folder of the run that made it."""
+
+MOST_BYTES = 2**28  # of manifest.json; one of 21,000 classes at ten IPCs has some ten million
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """`content` as stored in manifest.json; the properties name what code relies on."""
+    """What manifest.json says; the properties name what code relies on."""
 
     content: dict[str, Any]
+    """All of it, as stored."""
 
-    @property
+    @cached_property
     def classes(self) -> Classes:
+        """In label order."""
         return Classes.from_dict(self.content["classes"])
 
     @property
     def ipcs(self) -> list[int]:
+        """Images per class of each version of the set, ascending."""
         return [int(i) for i in self.content["ipc"]]
 
     @property
     def files(self) -> dict[str, dict[str, Any]]:
         """Path inside the set → {"sha256", "bytes"}."""
-        found: dict[str, dict[str, Any]] = self.content["files"]
-        return found
+        listed: dict[str, dict[str, Any]] = self.content["files"]
+        return listed
 
     def data_files(self, ipc: int) -> list[str]:
+        """The Parquet files of one IPC, in the order of their rows."""
         return sorted(name for name in self.files if name.startswith(f"data/ipc{ipc}/"))
 
     def latent_files(self, ipc: int) -> list[str]:
+        """The safetensors files with the centroids of one IPC, in the order of the rows."""
         return sorted(n for n in self.files if n.startswith((f"latents/ipc{ipc}.", f"latents/ipc{ipc}-")))
 
 
+def set_folder(path: str) -> str:
+    """The folder of the set that `path` means: `path` itself, or the set inside it if it is the folder of a run.
+
+    Raises UserError if there is no such folder, or no finished set in it.
+    """
+    folder = files.absolute(path)
+    inside = files.join(folder, SET_IN_RUN)
+    for place in (folder, inside):
+        if files.exists(files.join(place, NAME)):
+            return place
+    name = shown(path)
+    if files.is_local(folder) and not files.exists(folder):
+        raise UserError(f"{name}: no such folder; expected a condensed set, or the folder of a run that made one")
+    if files.exists(folder) and not files.is_dir(folder):
+        raise UserError(f"{name}: is a file; expected the folder of a condensed set")
+    raise UserError(f"{name}: no {NAME}: not a condensed set, or one that was never finished (run its command again)")
+
+
 def read_manifest(path: str) -> Manifest:
-    """Raises UserError if `path` is not a finished condensed set of a format version known here."""
-    uri = files.join(files.absolute(path), NAME)
-    if not files.exists(uri):
-        raise UserError(f"{path}: no {NAME}: not a condensed set, or one whose making was interrupted (run it again)")
+    """The manifest of the set at `path`, which may also be the folder of its run.
+
+    Raises UserError if there is no finished condensed set, if it has a format version not known here, or if the
+    manifest lacks something or has something of a wrong kind.
+    """
+    uri = files.join(set_folder(path), NAME)
     try:
-        content = files.read_json(uri)
+        content = json.loads(read_small(uri, MOST_BYTES))
         version = content["format_version"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"{uri}: damaged: {error}") from error
+    except OSError as error:
+        raise UserError(f"{shown(uri)}: cannot be read: {error}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{shown(uri)}: damaged: {shown(error) or type(error).__name__}") from error
     if version != FORMAT_VERSION:
-        raise UserError(f"{path}: format version {version}; this raycond reads {FORMAT_VERSION}")
+        raise UserError(f"{shown(uri)}: format version {shown(version)}; this raycond reads {FORMAT_VERSION}")
+    if problem := content_problem(content):
+        raise UserError(f"{shown(uri)}: damaged: {problem}")
     return Manifest(content)

@@ -9,81 +9,68 @@ import pytest
 import torch
 
 from raycond.core.errors import UserError
-from raycond.data.classes import Classes
-from raycond.data.images import Decoding
 from raycond.evaluate.cell import Cell, as_hard, as_plain, decoded_side, run_cell
 from raycond.evaluate.protocol import preset
 from raycond.evaluate.table import Check
 from raycond.evaluate.training_sets import SetImages, SplitImages, TrainingImages
-from raycond.pipelines.quantize.run import quantize
-from tests.pipelines.quantize.make import CLASSES, config, data
-
-OPTIONS = Decoding(8, "crop", 3, 1000)
+from tests.evaluate.conftest import CLASSES, OPTIONS, Made
 
 
-@pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("run")
-    run = quantize(config(data(root / "data"), root / "out", evaluate=True))
-    assert not run.failures
-    return root / "out"
-
-
-def cell(out: Path, images: TrainingImages, ipc: int | None = 3, **more: object) -> Cell:
-    made = Cell(
+def cell(made: Made, images: TrainingImages, ipc: int | None = 3, **more: object) -> Cell:
+    found = Cell(
         "ddoq vae sqrt",
         ipc,
         "convnet3-w8",
         0,
         preset("quick").override(steps=20),
-        Classes.of(sorted(CLASSES)),
+        CLASSES,
         OPTIONS,
         images,
-        f"{out}/work/pixels/val.npz",
+        made.val,
         "cpu",
     )
-    return dataclasses.replace(made, **more)  # type: ignore[arg-type]
+    return dataclasses.replace(found, **more)  # type: ignore[arg-type]
 
 
-def test_a_cell_gives_a_row_and_the_same_twice(out: Path) -> None:
+def test_a_cell_gives_a_row_and_the_same_twice(made: Made) -> None:
     told: list[Check] = []
-    row = run_cell(cell(out, SetImages(f"{out}/set", 3, "sqrt"), weights="sqrt", set="a"), told.append)
+    row = run_cell(cell(made, SetImages(made.set, 3, "sqrt"), weights="sqrt", set="a"), told.append)
     assert (row.method, row.ipc, row.student, row.seed, row.images) == ("ddoq vae sqrt", 3, "convnet3-w8", 0, 12)
     assert (row.set, row.weights, row.labeler, row.variant, row.protocol) == ("a", "sqrt", "hard", "own", "quick")
     assert tuple(told) == row.curve
     assert row.curve[-1].top1 == row.top1
     assert row.memory > 100 * 2**20  # torch alone
-    again = run_cell(cell(out, SetImages(f"{out}/set", 3, "sqrt")))
+    again = run_cell(cell(made, SetImages(made.set, 3, "sqrt")))
     assert again.curve == row.curve
 
 
-def test_full_data_is_all_of_it(out: Path) -> None:
-    assert run_cell(cell(out, SplitImages(f"{out}/work/pixels/train.npz"), None)).images == 48
+def test_full_data_is_all_of_it(made: Made) -> None:
+    assert run_cell(cell(made, SplitImages(made.train), None)).images == 48
 
 
-def test_classes_in_parts_are_tested_after_each(out: Path) -> None:
-    images = SetImages(f"{out}/set", 3, "uniform")
-    row = run_cell(cell(out, images, protocol=preset("class-incremental").override(steps=5, tasks=2)))
+def test_classes_in_parts_are_tested_after_each(made: Made) -> None:
+    images = SetImages(made.set, 3, "uniform")
+    row = run_cell(cell(made, images, protocol=preset("class-incremental").override(steps=5, tasks=2)))
     assert [check.epoch for check in row.curve] == [1, 2]
     assert row.top1 == row.curve[-1].top1
     assert row.best == pytest.approx(sum(check.top1 for check in row.curve) / 2)
 
 
-def test_the_centre_of_larger_test_images_is_tested(out: Path) -> None:
+def test_the_centre_of_larger_test_images_is_tested(made: Made, tmp_path: Path) -> None:
     from raycond.data.labelled import pixels, write_pixels
 
-    assert decoded_side(224, preset("rded").override(normalise="train")) == 256
-    val = pixels(f"{out}/work/pixels/val.npz", 4)
+    assert decoded_side(224, preset("rded").override(normalize="train")) == 256
+    val = pixels(made.val, 4)
     framed = torch.full((len(val), 3, 10, 10), 255, dtype=torch.uint8)
     framed[:, :, 1:9, 1:9] = val.images
-    uri = f"{out}/work/pixels/framed.npz"
+    uri = str(tmp_path / "framed.npz")
     write_pixels(uri, framed.permute(0, 2, 3, 1).numpy(), val.labels.numpy())
-    images = SetImages(f"{out}/set", 3, "uniform")
-    assert run_cell(cell(out, images, test=uri)).curve == run_cell(cell(out, images)).curve
+    images = SetImages(made.set, 3, "uniform")
+    assert run_cell(cell(made, images, test=uri)).curve == run_cell(cell(made, images)).curve
 
 
-def test_variants_change_labels_and_augmentation_only(out: Path) -> None:
-    soft = cell(out, SetImages(f"{out}/set", 3, "sqrt"), labeler="teacher:x", protocol=preset("rethinkdc-soft"))
+def test_variants_change_labels_and_augmentation_only(made: Made) -> None:
+    soft = cell(made, SetImages(made.set, 3, "sqrt"), labeler="teacher:x", protocol=preset("rethinkdc-soft"))
     hard, plain = as_hard(soft), as_plain(soft)
     assert (hard.labeler, hard.protocol.loss, hard.variant) == ("hard", "cross-entropy", "hard")
     assert hard.protocol == dataclasses.replace(soft.protocol, loss="cross-entropy")
@@ -92,6 +79,6 @@ def test_variants_change_labels_and_augmentation_only(out: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_absent_device_is_said(out: Path) -> None:
+def test_absent_device_is_said(made: Made) -> None:
     with pytest.raises(UserError, match="device cuda"):
-        run_cell(cell(out, SetImages(f"{out}/set", 3, "sqrt"), device="cuda"))
+        run_cell(cell(made, SetImages(made.set, 3, "sqrt"), device="cuda"))

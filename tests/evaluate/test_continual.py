@@ -14,9 +14,10 @@ from raycond.core.errors import UserError
 from raycond.evaluate import LabelledImages, Outcome, preset, train_and_test
 from raycond.evaluate import continual as module
 from raycond.evaluate.continual import class_order, incremental, seen_classes, within
+from raycond.evaluate.evaluation_images import EvaluationImages
 from raycond.evaluate.table import Check
 from raycond.labels.registry import Labeler
-from tests.evaluate.test_train import TEST, subset
+from tests.support.digits import TEST, subset
 
 STUDENT = "convnet3-w16"
 MEMORY = subset(10)
@@ -59,10 +60,10 @@ def test_same_seed_same_outcome_and_report_is_told(outcome: Outcome) -> None:
     assert tuple(told) == outcome.curve
 
 
-def spy(monkeypatch: pytest.MonkeyPatch) -> list[tuple[LabelledImages, LabelledImages, Any]]:
+def spy(monkeypatch: pytest.MonkeyPatch) -> list[tuple[LabelledImages, EvaluationImages, Any]]:
     calls = []
 
-    def instead(train: LabelledImages, test: LabelledImages, *, labeler: Any, **_: Any) -> Outcome:
+    def instead(train: LabelledImages, test: EvaluationImages, *, labeler: Any, **_: Any) -> Outcome:
         calls.append((train, test, labeler))
         return Outcome(50.0, 50.0, 1, 1.5, (Check(1, 1.0, 50.0, 0.1),))
 
@@ -83,14 +84,14 @@ def test_only_seen_classes_are_trained_and_tested_on(monkeypatch: pytest.MonkeyP
     outcome = run(numbered(train_labels, 5, weights), numbered(test_labels, 5), seed=3, tasks=3)
     assert outcome.seconds == 4.5
     for (train, test, _), seen in zip(calls, seen_classes(5, 3, 3), strict=True):
-        for part, labels in ((train, train_labels), (test, test_labels)):
-            rows = part.images[:, 0, 0, 0].tolist()
+        ((tested, _),) = test.batches(len(test))
+        for part, images, labels in ((train, train.images, train_labels), (test, tested, test_labels)):
+            rows = images[:, 0, 0, 0].tolist()
             assert rows == [i for i, label in enumerate(labels) if label in seen]
             assert [seen[label] for label in part.labels.tolist()] == [labels[row] for row in rows]
             assert part.classes == len(seen)
         assert train.weights is not None
         assert train.weights.tolist() == train.images[:, 0, 0, 0].tolist()
-        assert test.weights is None
 
 
 def soft(logits: Callable[[Tensor], Tensor]) -> Labeler:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from raycond.core import files
 from raycond.core.errors import UserError
 from raycond.evaluate import EvaluationProtocol, preset, presets, recipe
 from raycond.evaluate.protocol import parse_settings
@@ -88,7 +90,9 @@ def test_rules_settle_what_depends_on_the_cell() -> None:
     assert batches == [10, 50, 100, 20, 100, 200]
     lrs = {name: rded.resolve(ipc=10, classes=10, student=name).lr for name in ("resnet18", "mobilenet_v2", "vgg11_bn")}
     assert lrs == {"resnet18": 0.001, "mobilenet_v2": 0.0025, "vgg11_bn": 0.0005}
-    assert [recipe("rd3").resolve(ipc=10, classes=10, student=s).smoothing for s in ("resnet18", "resnet50")] == [1, 2]
+    assert [
+        recipe("rd3").resolve(ipc=10, classes=10, student=s).cosine_smoothing for s in ("resnet18", "resnet50")
+    ] == [1, 2]
 
 
 def test_what_the_user_fixes_wins_over_rules() -> None:
@@ -135,3 +139,120 @@ def test_without_augmentation_nothing_moves() -> None:
         *("none", None, False, None, 0.0, None),
     )
     assert plain.epochs == preset("minimax-hard").epochs
+
+
+def test_former_names_of_settings_are_taken(tmp_path: Path) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text(
+        "base: rded\nname: old\nsource: me\nsmoothing: 3\nnormalise: train\nassumed: {smoothing: a guess}\n"
+        "when:\n- if: {ipc_max: 1}\n  set: {smoothing: 1.5}\n"
+    )
+    old = recipe(str(path))
+    found = old.resolve(ipc=10, classes=10, student="x")
+    assert (found.cosine_smoothing, found.normalize) == (3.0, "train")
+    assert found.assumed == {"cosine_smoothing": "a guess"}
+    assert old.resolve(ipc=1, classes=10, student="x").cosine_smoothing == 1.5
+    fixed = old.override(**parse_settings(["smoothing=4", "normalise=imagenet"]))
+    assert fixed.resolve(ipc=1, classes=10, student="x").cosine_smoothing == 4
+    assert fixed.changes == {"cosine_smoothing": 4, "normalize": "imagenet"}
+    assert preset("quick").override(smoothing=2).cosine_smoothing == 2
+    with pytest.raises(UserError, match="cosine_smoothing: given twice"):
+        preset("quick").override(smoothing=2, cosine_smoothing=2)
+
+
+def test_a_new_name_makes_no_record_stale() -> None:
+    """The digest is that of the settings as they were named when records were first written."""
+    identity = preset("rded").identity()
+    assert identity["smoothing"] == preset("rded").cosine_smoothing
+    assert identity["normalise"] == "imagenet"
+    assert {"cosine_smoothing", "normalize"}.isdisjoint(identity)
+    assert len(identity) == len(preset("rded").to_dict())
+    assert EvaluationProtocol.from_dict(identity) == preset("rded")
+    assert files.digest(preset("rd3").identity()).startswith("ad1c2980bc98")
+
+
+HOSTILE = [
+    ("base: 1.5\nname: x\n", "base must name a preset"),
+    ("base: [quick]\nname: x\n", "base must name a preset"),
+    ("base: self.yaml\nname: x\n", "the files name each other as base"),
+    ("base: ./self.yaml\nname: x\n", "the files name each other as base"),
+    ("base: https://example.com/p.yaml\nname: x\n", "must be a preset or a file beside this one"),
+    ("base: simplecache::file://p.yaml\nname: x\n", "must be a preset or a file beside this one"),
+    ("base: none.yaml\nname: x\n", "cannot be read"),
+    ("base: qick\nname: x\n", "did you mean quick"),
+    ("base: quick\nname: x\nwhen: 5\n", "`when` must be a list"),
+    ("base: quick\nname: x\nwhen: [5]\n", "has `if` and `set`"),
+    ("base: quick\nname: x\nwhen: [{if: 5, set: {lr: 1}}]\n", "has `if` and `set`"),
+    ("base: quick\nname: x\nwhen: [{if: {ipc_min: a}, set: {lr: 1}}]\n", "ipc_min must be a whole number"),
+    ("base: quick\nname: x\nwhen: [{if: {classes_max: .inf}, set: {lr: 1}}]\n", "classes_max must be a whole number"),
+    ("base: quick\nname: x\nwhen: [{if: {students: 5}, set: {lr: 1}}]\n", "students must be a list"),
+    ("base: quick\nname: x\nwhen: [{if: {students: [5]}, set: {lr: 1}}]\n", "students must be a list"),
+    ("base: quick\nname: x\nwhen: [{if: {5: 5}, set: {lr: 1}}]\n", "5: conditions are"),
+    ("base: quick\nname: x\nwhen: [{if: {}, set: {5: 1}}]\n", "setting: value"),
+    ("base: quick\nname: 5\n", "name"),
+    ("base: quick\nname: x\n5: 6\n", "setting: value"),
+    ("base: quick\nname: x\nlr: .nan\n", "lr must be above 0"),
+    ("base: quick\nname: x\njitter: [.nan, 1, 1]\n", "jitter must be"),
+    ("base: quick\nname: x\ndsa_rotate: .inf\n", "dsa_rotate must be"),
+    ("base: quick\nname: x\nepochs: 5\nschedule: steps\nmilestones: [.nan]\n", "milestones are epochs"),
+    ("base: quick\nname: x\nchecks: 100000000000\n", "checks must be at most 10,000"),
+    (f"base: quick\nname: x\nsteps: {'9' * 4000}\n", "steps"),
+    ("base: quick\nname: x\nassumed: 5\n", "assumed"),
+    ("base: quick\nname: x\nassumed: {5: 5}\n", "assumed"),
+    ("name: x\n", "Field required"),
+    ("base: quick\nname: \"\\e[31m\"\nlr: -1\n", r"protocol \\x1b\[31m: lr"),
+    ("name: !!timestamp x\n", "not valid YAML"),
+    ("name: !!int ''\n", "not valid YAML"),
+    ("name: !!bool x\n", "not valid YAML"),
+    ("name: 2024-13-45\n", "not valid YAML"),
+    ("name: !!python/object/apply:os.system [true]\n", "not valid YAML"),
+    ("a: &a [x]\nname: *a\n", "references .* are not taken"),
+    ("[" * 20000, "not valid YAML"),
+    ("{a: " * 20000, "not valid YAML"),
+    ("name: \x00\n", "not valid YAML"),
+    ("", "setting: value"),
+    ("# " + "x" * 2**20, "more than 1,048,576 bytes"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), HOSTILE, ids=range(len(HOSTILE)))
+def test_every_damage_of_a_file_is_our_own_error_that_names_it(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "self.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        recipe(str(path))
+    assert "protocol" in str(error.value)
+    assert len(str(error.value)) < 2000
+    assert "\x1b" not in str(error.value)
+
+
+def test_files_that_build_on_each_other(tmp_path: Path) -> None:
+    """A base is looked for beside the file that names it, wherever the command is given."""
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.yaml").write_text("base: ../b.yaml\nname: a\n")
+    (tmp_path / "b.yaml").write_text("base: quick\nname: b\nsteps: 9\n")
+    assert recipe(str(tmp_path / "deep" / "a.yaml")).resolve(ipc=1, classes=2, student="").steps == 9
+    (tmp_path / "b.yaml").write_text("base: deep/a.yaml\nname: b\n")
+    with pytest.raises(UserError, match="name each other as base"):
+        recipe(str(tmp_path / "b.yaml"))
+    for k in range(20):
+        (tmp_path / f"{k}.yaml").write_text(f"base: {k + 1}.yaml\nname: x\n")
+    with pytest.raises(UserError, match="more than 10 bases"):
+        recipe(str(tmp_path / "0.yaml"))
+
+
+def test_bytes_that_are_no_text_and_pipes(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_bytes(b"name: caf\xe9\n")
+    with pytest.raises(UserError, match="cannot be read"):
+        recipe(str(path))
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match="is no file"):
+        recipe(str(path))
+
+
+@pytest.mark.parametrize("value", ["!!timestamp x", "&a [*a]", "[" * 5000, "{", "\x00"])
+def test_settings_of_the_command_line_that_are_no_yaml(value: str) -> None:
+    with pytest.raises(UserError, match=r"--set lr=.*not valid YAML"):
+        parse_settings([f"lr={value}"])

@@ -12,7 +12,7 @@ from raycond.core.errors import UserError
 from raycond.data.labelled import LabelledImages
 from raycond.evaluate.coresets import choose
 from raycond.evaluate.proxy import Proxy, _el2n, measure, read, write
-from tests.evaluate.test_train import TRAIN
+from tests.support.digits import TRAIN
 
 STUDENT = "convnet3-w16"
 

@@ -20,7 +20,7 @@ from raycond.evaluate.train import _batches
 from raycond.labels.registry import Labeler
 from raycond.labels.stored.labels import Encoding, StoredLabels
 from raycond.models import students
-from tests.evaluate.test_train import STUDENT, TEST, result, subset
+from tests.support.digits import STUDENT, TEST, result, subset
 
 CLASSES = Classes.of([str(k) for k in range(10)])
 SOFT = preset("quick").override(steps=60, checks=1, loss="kl", temperature=4.0)

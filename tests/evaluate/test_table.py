@@ -54,6 +54,19 @@ def test_differences_beyond_two_deviations() -> None:
     assert found["zeta", "random"].clear is None
 
 
+@pytest.mark.parametrize(("factor", "clear"), [(1.6, False), (1.99, False), (2.01, True), (2.4, True)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_difference_is_clear_beyond_two_deviations_of_a_difference(factor: float, clear: bool, sign: int) -> None:
+    """Both sides deviate by 1, so a difference of two runs deviates by the square root of 2."""
+    apart = sign * factor * 2**0.5
+    rows = [row("random", 10, seed, 79.0 + seed) for seed in range(3)]
+    rows += [row("ddoq", 10, seed, 79.0 + seed + apart) for seed in range(3)]
+    (found,) = table.compare(table.summarise(rows))
+    assert found.spread == pytest.approx(2**0.5)
+    assert found.clear is clear
+    assert ("beyond" if clear else "within") + " two standard deviations (2.8)" in table.sentences([found])[0]
+
+
 def test_best_of_checks_is_summarised_beside_the_last() -> None:
     found = next(s for s in table.summarise(ROWS) if s.method == "ddoq")
     assert (found.best_mean, found.best_std) == (pytest.approx(94.1), pytest.approx(1.0))

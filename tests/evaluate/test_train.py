@@ -12,38 +12,12 @@ from raycond.data.labelled import class_mean_one, pixel_statistics
 from raycond.evaluate import Check, LabelledImages, Outcome, preset, train_and_test
 from raycond.evaluate.train import trained
 from raycond.labels.registry import Labeler
-
-STUDENT = "convnet3-w32"
-
-
-def digits() -> tuple[LabelledImages, LabelledImages]:
-    """sklearn's 8x8 digits; every fifth of a class is held out."""
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    images = torch.from_numpy((data.images * 255 / 16).round().astype("uint8"))[:, None]
-    labels = torch.from_numpy(data.target).long()
-    held_out = torch.zeros(len(labels), dtype=torch.bool)
-    for label in range(10):
-        held_out[(labels == label).nonzero()[::5, 0]] = True
-    return tuple(LabelledImages(images[m], labels[m], 10) for m in (~held_out, held_out))  # type: ignore[return-value]
-
-
-TRAIN, TEST = digits()
-
-
-def subset(ipc: int, weights: torch.Tensor | None = None) -> LabelledImages:
-    index = torch.cat([(TRAIN.labels == label).nonzero()[:ipc, 0] for label in range(10)])
-    return LabelledImages(TRAIN.images[index], TRAIN.labels[index], 10, weights)
+from tests.support.digits import STUDENT, TEST, TRAIN, result, subset
 
 
 def run(train: LabelledImages, seed: int = 0, **changes: object) -> Outcome:
     protocol = preset("quick").override(**changes)
     return train_and_test(train, TEST, student=STUDENT, protocol=protocol, seed=seed, device="cpu", threads=1)
-
-
-def result(outcome: Outcome) -> Outcome:
-    return dataclasses.replace(outcome, seconds=0.0)
 
 
 def test_quick_learns_digits_and_more_images_help() -> None:
@@ -241,7 +215,7 @@ def test_soft_losses_need_a_labeler() -> None:
         {"mix": "mixup", "mix_probability": 0.5, "mix_weights": "mix"},
         {"dsa": "color_crop_cutout_scale_rotate"},
         {"shuffle": 2, "jitter": [0.4, 0.4, 0.4]},
-        {"optimizer": "adam", "smoothing": 2.0, "decay_norms": False},
+        {"optimizer": "adam", "cosine_smoothing": 2.0, "decay_norms": False},
     ],
 )
 def test_every_augmentation_learns_and_repeats(changes: dict[str, object]) -> None:
@@ -273,4 +247,4 @@ def test_trained_gives_the_student_and_its_input() -> None:
 
 def test_imagenet_constants_are_for_colour() -> None:
     with pytest.raises(UserError, match="constants of 3 channels and the images have 1"):
-        run(subset(1), normalise="imagenet")
+        run(subset(1), normalize="imagenet")

@@ -10,29 +10,20 @@ import torch
 
 from raycond.core.errors import RaycondError, UserError
 from raycond.data.encoded import encode_image
-from raycond.data.images import Decoding
 from raycond.data.labelled import pixels, write_pixels
 from raycond.data.sources import Source, open_source
 from raycond.evaluate import proxy
 from raycond.evaluate.training_sets import ClassParts, Medoids, RandomImages, SetImages, SplitImages
-from raycond.pipelines.quantize.run import quantize
 from raycond.sets.reader import open_set
-from tests.pipelines.quantize.make import CLASSES, config, data
-
-OPTIONS = Decoding(8, "crop", 3, 1000)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("run")
-    run = quantize(config(data(root / "data"), root / "out", evaluate=True))
-    assert not run.failures
-    return root
+from tests.data.make import tree
+from tests.evaluate.conftest import CLASSES, OPTIONS, Made
+from tests.sets.make import write
+from tests.support.work import work
 
 
 @pytest.fixture
-def source(root: Path, tmp_path: Path) -> Source:
-    return open_source(str(root / "data"), index_dir=str(tmp_path / "index"))
+def source(made: Made, tmp_path: Path) -> Source:
+    return open_source(made.data, index_dir=str(tmp_path / "index"))
 
 
 def test_pixels_come_back(tmp_path: Path) -> None:
@@ -46,8 +37,8 @@ def test_pixels_come_back(tmp_path: Path) -> None:
 
 
 def test_random_images_are_good_ones_and_of_the_seed(tmp_path: Path) -> None:
-    folder = data(tmp_path / "data")
-    (folder / "train" / "bee" / "bee_0.png").write_bytes(b"")
+    folder = tree(tmp_path / "data", dict.fromkeys(CLASSES.ids, 12))
+    (folder / "bee" / "bee_0.png").write_bytes(b"")
     source = open_source(str(folder), index_dir=str(tmp_path / "index"))
     first = RandomImages(source, 3, 0).load(4, OPTIONS)
     assert first.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
@@ -56,6 +47,32 @@ def test_random_images_are_good_ones_and_of_the_seed(tmp_path: Path) -> None:
     assert len(RandomImages(source, 11, 0).load(4, OPTIONS).images.flatten(1).unique(dim=0)) == 44
     with pytest.raises(RaycondError, match="class bee: 11 usable images, random needs 12"):
         RandomImages(source, 12, 0).load(4, OPTIONS)
+
+
+def test_the_next_of_the_list_takes_the_place_of_a_bad_image(tmp_path: Path) -> None:
+    """Whichever image is bad, a class gets the first usable images of its shuffled list, in its order."""
+    folder = tree(tmp_path / "data", {"ant": 5, "bee": 6})
+    source = open_source(str(folder), index_dir=str(tmp_path / "index"))
+    whole = RandomImages(source, 5, 0).decoded(2, OPTIONS, threads=1)
+    for name, label in (("ant_3.png", 0), ("bee_2.png", 1), ("bee_4.png", 1)):
+        (folder / name[:3] / name).write_bytes(b"")
+        source = open_source(str(folder), index_dir=str(tmp_path / f"index-{name}"))
+        rest = RandomImages(source, 4, 0).decoded(2, OPTIONS, threads=3)
+        for other in (0, 1):
+            own = [i.tolist() for i in rest.images[rest.labels == other]]
+            before = [i.tolist() for i in whole.images[whole.labels == other]]
+            kept = [i for i in before if i in own]
+            assert kept == [i for i in own if i in before]
+            assert len(own) == 4
+        assert label in rest.labels
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_the_number_of_threads_changes_nothing(made: Made, source: Source, threads: int) -> None:
+    for images in (RandomImages(source, 3, 7), Medoids(source, made.set, 3), RandomImages(source, 3, 0, (700,) * 4)):
+        one, several = images.decoded(4, OPTIONS, 1), images.decoded(4, OPTIONS, threads)
+        assert np.array_equal(one.images, several.images)
+        assert np.array_equal(one.labels, several.labels)
 
 
 def test_random_images_of_a_budget_stay_within_it(source: Source) -> None:
@@ -70,15 +87,12 @@ def test_random_images_of_a_budget_stay_within_it(source: Source) -> None:
         assert count == len(sizes) or sum(sizes[: count + 1]) > most
 
 
-def test_a_set_and_the_parts_it_was_made_of_are_one(root: Path) -> None:
-    labels = [f"{label:05d}" for label in range(len(CLASSES))]
+def test_a_set_and_the_parts_it_was_made_of_are_one(made: Made) -> None:
+    labels = range(len(CLASSES))
     for weights in ("uniform", "density"):
-        parts = ClassParts(
-            tuple(f"{root}/out/work/images/vae/ipc3/{name}.parquet" for name in labels),
-            tuple(f"{root}/out/work/codebooks/ipc3/{name}.safetensors" for name in labels),
-            weights,
-        ).load(4, OPTIONS)
-        whole = SetImages(f"{root}/out/set", 3, weights).load(4, OPTIONS)
+        images, codebooks = tuple(map(made.images, labels)), tuple(map(made.codebook, labels))
+        parts = ClassParts(images, codebooks, weights).load(4, OPTIONS)
+        whole = SetImages(made.set, 3, weights).load(4, OPTIONS)
         assert torch.equal(parts.images, whole.images)
         assert torch.equal(parts.labels, whole.labels)
         assert parts.weights is not None
@@ -88,26 +102,50 @@ def test_a_set_and_the_parts_it_was_made_of_are_one(root: Path) -> None:
         assert (whole.weights.unique().numel() == 1) == (weights == "uniform")
 
 
-def test_medoids_are_the_real_images_that_the_set_names(root: Path, source: Source, tmp_path: Path) -> None:
-    found = Medoids(source, f"{root}/out/set", 3).load(4, OPTIONS)
-    ids = open_set(f"{root}/out/set", 3).source_ids
+def test_medoids_are_the_real_images_that_the_set_names(made: Made, source: Source, tmp_path: Path) -> None:
+    found = Medoids(source, made.set, 3).load(4, OPTIONS)
     assert found.labels.tolist() == sorted([0, 1, 2, 3] * 3)
     assert found.weights is None
-    every = RandomImages(source, 12, 0).load(4, OPTIONS).images.flatten(1)
-    assert all((every == image).all(1).any() for image in found.images.flatten(1))
-    assert len(set(ids)) == 12
-    other = open_source(str(data(tmp_path / "other", train=1)), index_dir=str(tmp_path / "i"))
+    assert torch.equal(found.images, SetImages(made.set, 3, "uniform").load(4, OPTIONS).images)
+    other = open_source(str(tree(tmp_path / "other", dict.fromkeys(CLASSES.ids, 1))), index_dir=str(tmp_path / "i"))
     with pytest.raises(UserError, match="give the source that the set was made from with --data"):
-        Medoids(other, f"{root}/out/set", 3).load(4, OPTIONS)
+        Medoids(other, made.set, 3).load(4, OPTIONS)
 
 
-def test_a_coreset_is_chosen_from_the_split_by_its_proxy(root: Path, tmp_path: Path) -> None:
-    split = f"{root}/out/work/pixels/train.npz"
-    whole = SplitImages(split).load(4, OPTIONS)
+def test_a_medoid_that_is_damaged_is_named(made: Made, tmp_path: Path) -> None:
+    folder = tree(tmp_path / "data" / "train", dict.fromkeys(CLASSES.ids, 12)).parent
+    gone = open_set(made.set, 1).source_ids[2]
+    (folder / gone if (folder / gone).exists() else folder / "train" / gone).write_bytes(b"damaged")
+    source = open_source(str(folder), index_dir=str(tmp_path / "index"))
+    with pytest.raises(UserError, match=f"medoid: {gone}, which .* cannot be read"):
+        Medoids(source, made.set, 1).load(4, OPTIONS)
+
+
+def test_the_work_of_medoids_grows_with_the_images_not_with_their_square(tmp_path: Path) -> None:
+    def counted(classes: int) -> int:
+        ids = [f"c{k:03d}" for k in range(classes)]
+        folder = tree(tmp_path / f"data-{classes}", dict.fromkeys(ids, 1))
+        source = open_source(str(folder), index_dir=str(tmp_path / f"index-{classes}"))
+        named = [source.refs(label)[0].id for label in range(classes)]
+        from tests.sets.make import part
+
+        def load(ipc: int, label: int):  # type: ignore[no-untyped-def]
+            made = part(ipc, label)
+            return type(made)(label, made.images, made.codebook, (named[label],))
+
+        write(tmp_path / f"set-{classes}", ipcs=[1], classes=source.classes, load=load)
+        medoids = Medoids(source, str(tmp_path / f"set-{classes}"), 1)
+        return work(lambda: medoids.decoded(classes, OPTIONS, threads=1), within="raycond.evaluate")
+
+    assert counted(80) < 5 * counted(20)
+
+
+def test_a_coreset_is_chosen_from_the_split_by_its_proxy(made: Made, tmp_path: Path) -> None:
+    whole = SplitImages(made.train).load(4, OPTIONS)
     scores = torch.arange(len(whole)).float()
     uri = str(tmp_path / "proxy.npz")
     proxy.write(uri, proxy.Proxy(whole.images.flatten(1).float(), scores))
-    easiest = SplitImages(split, "el2n", uri, 2).load(4, OPTIONS)
+    easiest = SplitImages(made.train, "el2n", uri, 2).load(4, OPTIONS)
     expected = torch.cat([(whole.labels == label).nonzero()[:2, 0] for label in range(4)])
     assert torch.equal(easiest.images, whole.images[expected])
     assert easiest.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]

@@ -26,11 +26,11 @@ def test_normalised_training_images_have_mean_zero_and_deviation_one(channels: i
 
 
 def test_imagenet_constants() -> None:
-    normaliser = Normaliser(pixels(), QUICK.override(normalise="imagenet"), CPU)
+    normaliser = Normaliser(pixels(), QUICK.override(normalize="imagenet"), CPU)
     white = normaliser.of_pixels(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8))
     assert white[0, :, 0, 0].tolist() == pytest.approx([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
-    with pytest.raises(UserError, match="normalise=train"):
-        Normaliser(pixels(1), QUICK.override(normalise="imagenet"), CPU)
+    with pytest.raises(UserError, match="normalize=train"):
+        Normaliser(pixels(1), QUICK.override(normalize="imagenet"), CPU)
 
 
 def test_without_augmentation_views_are_the_images() -> None:

@@ -160,6 +160,11 @@ def test_protocol_marks_what_is_assumed_and_what_was_changed() -> None:
     assert "<td>classes 9, students vgg*</td><td>lr 0.0005, flip no</td>" in html
 
 
+def test_a_setting_changed_under_its_former_name_is_marked() -> None:
+    html = section("protocol", render_grid(replace(report(), changed=["smoothing"])))
+    assert re.search(r"<tr><th>cosine_smoothing</th><td>2</td><td><span class=.changed.>changed", html)
+
+
 def test_class_incremental_has_a_plot_per_ipc_over_the_tasks() -> None:
     page = render_grid(replace(report(), incremental=True))
     html = section("tasks", page)

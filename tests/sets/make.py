@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
+from raycond.core import files
 from raycond.data.classes import Classes
 from raycond.data.encoded import encode_image
 from raycond.methods.quantize.codebook import Codebook
@@ -67,3 +72,37 @@ def write(
     load = load or (lambda ipc, label: part(ipc, label, image_format, channels))
     writer = SetWriter(str(folder), classes, ipcs, weights, image_format, load)
     return writer.write(about(channels=channels, **changes))
+
+
+def change_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads((folder / "manifest.json").read_text())
+    change(content)
+    (folder / "manifest.json").write_text(json.dumps(content))
+
+
+def relist(folder: Path, name: str) -> None:
+    """Give the manifest the digest of a changed file, so that only its content can give it away."""
+    data = (folder / name).read_bytes()
+    facts = {"sha256": files.sha256(data), "bytes": len(data)}
+    change_manifest(folder, lambda m: m["files"].update({name: facts}))
+
+
+def data_name(folder: Path, ipc: int = 4) -> str:
+    """The data file of a set with one shard, as it is called inside the set."""
+    (found,) = sorted((folder / "data" / f"ipc{ipc}").iterdir())
+    return found.relative_to(folder).as_posix()
+
+
+def latents_name(folder: Path, ipc: int = 4) -> str:
+    (found,) = sorted((folder / "latents").glob(f"ipc{ipc}-*"))
+    return found.relative_to(folder).as_posix()
+
+
+def change_column(folder: Path, column: str, change: Callable[[list[Any]], list[Any]]) -> None:
+    """Change the values of a column at IPC 4, and the digest in the manifest with them."""
+    name = data_name(folder)
+    table = pq.read_table(folder / name)
+    index = table.schema.get_field_index(column)
+    values = pa.array(change(table.column(column).to_pylist()), table.schema.types[index])
+    pq.write_table(table.set_column(index, table.schema.field(index), values), folder / name)
+    relist(folder, name)

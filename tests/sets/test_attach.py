@@ -154,3 +154,21 @@ def test_damage_is_found(tmp_path: Path, what: str) -> None:
         change(storage_bytes=content["storage_bytes"] | {"label_generator": 1})
         expected = "label_generator 1 bytes, the files have"
     assert any(expected in problem for problem in problems(folder)), problems(folder)
+
+
+@pytest.mark.parametrize("name", ["open_clip_pytorch_model.bin", "tok.py", "model.pt", "a\nb.json"])
+def test_a_clip_with_files_that_may_run_code_does_not_go_into_a_set(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "set")
+    fitted(tmp_path / "fit")
+    (tmp_path / "fit" / "clip" / name).write_bytes(b"x")
+    before = {p.relative_to(tmp_path): p.read_bytes() for p in (tmp_path / "set").rglob("*") if p.is_file()}
+    with pytest.raises(UserError, match=r"cannot go into a set|CLIP|clip"):
+        attach_projector(str(tmp_path / "set"), str(tmp_path / "fit"))
+    assert {p.relative_to(tmp_path): p.read_bytes() for p in (tmp_path / "set").rglob("*") if p.is_file()} == before
+
+
+def test_the_folder_of_a_run_means_its_set(tmp_path: Path) -> None:
+    write(tmp_path / "run" / "set")
+    fitted(tmp_path / "fit")
+    attach_projector(str(tmp_path / "run"), str(tmp_path / "fit"))
+    assert problems(tmp_path / "run" / "set") == []

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -18,7 +19,7 @@ from raycond.data.sources import open_source
 from raycond.labels import open_teacher
 from raycond.models import students
 from raycond.sets.export import export
-from tests.sets.make import CLASSES, images, write
+from tests.sets.make import CLASSES, change_column, images, relist, write
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -117,6 +118,35 @@ def test_many_images_keep_their_order(tmp_path: Path) -> None:
     assert np.array_equal(pixels(found.samples[12 + 11][0]), images(12, 1)[11])
 
 
+@pytest.mark.parametrize("kind", ["ddranking", "rethinkdc", "folder"])
+def test_weights_stand_in_the_order_of_the_images_whatever_the_order_of_the_rows(tmp_path: Path, kind: str) -> None:
+    """The rows of a data file are turned around: every image must still meet its own weight, count and class."""
+    write(tmp_path / "s", ipcs=(4,))
+    opened = raycond.open(str(tmp_path / "s"))
+    (name,) = opened.manifest.data_files(4)
+    table = pq.read_table(tmp_path / "s" / name)
+    pq.write_table(table.take(list(range(11, -1, -1))), tmp_path / "s" / name)
+    relist(tmp_path / "s", name)
+    turned = raycond.open(str(tmp_path / "s"))
+    assert turned.labels.tolist() == opened.labels.tolist()[::-1]
+    by_image = {data: k for k, data in enumerate(opened.images)}
+    export(str(tmp_path / "s"), str(tmp_path / "out"), kind=kind)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "weights.csv").read_text())))
+    order = [by_image[(tmp_path / "out" / row["file"]).read_bytes()] for row in rows]
+    assert sorted(order) == list(range(12))
+    assert opened.labels[order].tolist() == sorted(opened.labels.tolist())
+    exported = torch.load(tmp_path / "out" / "weights.pt", weights_only=True)
+    assert torch.equal(exported, opened.weights[order])
+    assert exported.unique().numel() > 6
+    assert [float(row["weight"]) for row in rows] == exported.tolist()
+    assert [int(row["count"]) for row in rows] == opened.counts[order].tolist()
+    assert [int(row["label"]) for row in rows] == opened.labels[order].tolist()
+    if kind == "ddranking":
+        images = torch.load(tmp_path / "out" / "images.pt", weights_only=True)
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in IMAGENET)
+        torch.testing.assert_close(images, (torch.stack([opened[k][0] for k in order]) - mean) / std)
+
+
 def test_folder_is_a_source(tmp_path: Path) -> None:
     write(tmp_path / "s")
     export(str(tmp_path / "s"), str(tmp_path / "out"), kind="folder", ipc=4)
@@ -142,7 +172,7 @@ def test_folder_of_ids_in_another_order(tmp_path: Path) -> None:
     assert np.array_equal(pixels(str(tmp_path / "out" / "9" / "00003.png")), images(4, 0)[3])
     bad = Classes(("a/b", "c", "d"), ("x", "y", "z"))
     write(tmp_path / "bad", classes=bad)
-    with pytest.raises(UserError, match="class id 'a/b' cannot name a folder; use kind rethinkdc"):
+    with pytest.raises(UserError, match="class id 'a/b' cannot name a folder; use --to rethinkdc"):
         export(str(tmp_path / "bad"), str(tmp_path / "no"), kind="folder")
     export(str(tmp_path / "bad"), str(tmp_path / "numbers"), kind="rethinkdc")
 
@@ -150,7 +180,7 @@ def test_folder_of_ids_in_another_order(tmp_path: Path) -> None:
 def test_what_cannot_be_asked_for(tmp_path: Path) -> None:
     write(tmp_path / "s")
     path, out = str(tmp_path / "s"), str(tmp_path / "out")
-    with pytest.raises(UserError, match=r"--kind zip: expected one of\n  ddranking"):
+    with pytest.raises(UserError, match=r"--to zip: expected one of\n  ddranking"):
         export(path, out, kind="zip")
     with pytest.raises(UserError, match="--labeler: goes with kind ddranking, not folder"):
         export(path, out, kind="folder", labeler="once:resnet18")
@@ -174,7 +204,7 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     export(str(tmp_path / "s"), str(out), kind="folder")
     before = sorted(p.name for p in out.rglob("*"))
     for kind in ("folder", "ddranking", "rethinkdc"):
-        with pytest.raises(UserError, match="out: is not empty; give a new folder"):
+        with pytest.raises(UserError, match="out: is not an empty folder; give a new one"):
             export(str(tmp_path / "s"), str(out), kind=kind)
     assert sorted(p.name for p in out.rglob("*")) == before
 
@@ -186,3 +216,53 @@ def test_the_same_set_gives_the_same_bytes(tmp_path: Path) -> None:
     files = [p.relative_to(tmp_path / "a") for p in sorted((tmp_path / "a").rglob("*")) if p.is_file()]
     assert len(files) == 12 + 6
     assert all((tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files)
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (("weights.csv", "b", "c"), "class id 'weights.csv' would be the same folder as a file of the export"),
+        (("a", "Export.JSON", "c"), "class id 'Export.JSON' would be the same folder as a file of the export"),
+        (("a", "README.md", "c"), "would be the same folder"),
+        (("a", "A", "c"), "class id 'A' would be the same folder as a"),
+        (("é", "e\u0301", "c"), "class id 'e\u0301' would be the same folder as é"),
+        (("..", "b", "c"), "cannot name a folder"),
+        ((".git", "b", "c"), "cannot name a folder"),
+        (("a\x1b[31m", "b", "c"), r"class id 'a\\x1b\[31m' cannot name a folder"),
+        (("a\nb", "b", "c"), r"class id 'a\\nb' cannot name a folder"),
+        (("x" * 256, "b", "c"), "cannot name a folder"),
+        (("", "b", "c"), "cannot name a folder"),
+    ],
+)
+def test_class_ids_that_cannot_be_folders_of_an_export(tmp_path: Path, ids: tuple[str, ...], message: str) -> None:
+    write(tmp_path / "s", classes=Classes(ids, ("x", "y", "z")))
+    with pytest.raises(UserError, match=f"{message}; use --to rethinkdc|{message}.*; use --to rethinkdc"):
+        export(str(tmp_path / "s"), str(tmp_path / "out"), kind="folder")
+    assert not (tmp_path / "out").exists()
+    export(str(tmp_path / "s"), str(tmp_path / "numbers"), kind="rethinkdc")
+    assert len(ImageFolder(str(tmp_path / "numbers" / "train"))) == 12
+
+
+def test_ids_that_a_spreadsheet_would_run(tmp_path: Path) -> None:
+    classes = Classes(("=cmd|' !A0", "-x", "-5"), ("x", "y", "z"))
+    write(tmp_path / "s", classes=classes)
+    export(str(tmp_path / "s"), str(tmp_path / "out"), kind="folder")
+    rows = list(csv.reader(io.StringIO((tmp_path / "out" / "weights.csv").read_text())))[1:]
+    assert [row[2] for row in rows[::4]] == ["'=cmd|' !A0", "'-x", "-5"]
+    assert all(row[0][0] == "'" for row in rows)
+    assert json.loads((tmp_path / "out" / "classes.json").read_text()) == classes.to_dict()
+
+
+def test_an_export_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "s")
+    change_column(tmp_path / "s", "image", lambda rows: [*rows[:7], rows[7] | {"bytes": b"damaged"}, *rows[8:]])
+    for kind in ("folder", "rethinkdc", "ddranking"):
+        with pytest.raises(UserError, match="image 7 does not decode"):
+            export(str(tmp_path / "s"), str(tmp_path / "exports" / "out"), kind=kind)
+        assert list((tmp_path / "exports").iterdir()) == []
+
+
+def test_names_in_the_page_of_an_export_are_text(tmp_path: Path) -> None:
+    write(tmp_path / "s", name="<script>`\x1b[31m")
+    export(str(tmp_path / "s"), str(tmp_path / "out"), kind="folder")
+    assert (tmp_path / "out" / "README.md").read_text().startswith("# &lt;script>&#96;\\x1b[31m, condensed by DDOQ\n")

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 import raycond
 from raycond.core.errors import UserError
 from raycond.methods.quantize.codebook import weights
+from raycond.sets.inspect import describe
 from raycond.sets.verify import verify
 from tests.sets.make import CLASSES, codebook, images, write
 
@@ -50,7 +51,33 @@ def test_data_loader(tmp_path: Path, workers: int) -> None:
     batches = list(DataLoader(opened, batch_size=5, num_workers=workers))
     assert [b[0].shape for b in batches] == [(5, 3, 12, 12), (5, 3, 12, 12), (2, 3, 12, 12)]
     assert torch.equal(torch.cat([b[1] for b in batches]), opened.labels)
-    torch.testing.assert_close(torch.cat([b[2] for b in batches]).float(), opened.weights)
+    assert {b[2].dtype for b in batches} == {torch.float32}  # a float64 weight would make the loss float64
+    assert torch.equal(torch.cat([b[2] for b in batches]), opened.weights)
+    assert (batches[0][0].mean() * batches[0][2]).dtype == torch.float32
+    assert {b[1].dtype for b in batches} == {torch.int64}
+
+
+def test_single_items_in_workers_do_not_share_the_weights(tmp_path: Path) -> None:
+    write(tmp_path / "s")
+    opened = raycond.open(str(tmp_path / "s"))
+    weights = [weight for _, _, weight in DataLoader(opened, batch_size=None, num_workers=1)]
+    assert torch.equal(torch.stack(weights), opened.weights)
+    before = float(opened.weights[0])
+    opened[0][2].fill_(9)
+    assert float(opened.weights[0]) == before
+
+
+def test_the_folder_of_a_run_means_its_set(tmp_path: Path) -> None:
+    write(tmp_path / "run" / "set")
+    for path in (tmp_path / "run", tmp_path / "run" / "set", f"{tmp_path}/run/"):
+        assert raycond.open(str(path)).path == f"{tmp_path}/run/set"
+        assert verify(str(path)) == []
+        assert describe(str(path)).startswith("toy: DDOQ")
+    remote = f"memory://test-reader{tmp_path}/run"
+    write(f"{remote}/set")
+    assert len(raycond.open(remote, 1)) == 3
+    with pytest.raises(UserError, match=r"no manifest.json: not a condensed set"):
+        raycond.open(f"{remote}/none")
 
 
 @pytest.mark.parametrize("mode", ["uniform", "sqrt", "density"])
@@ -91,8 +118,14 @@ def test_formats_and_channels(tmp_path: Path, image_format: str, channels: int) 
 
 
 def test_not_a_set(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none: no manifest.json: not a condensed set"):
+    with pytest.raises(UserError, match=r"none: no such folder; expected a condensed set"):
         raycond.open(str(tmp_path / "none"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty: no manifest.json: not a condensed set"):
+        raycond.open(str(tmp_path / "empty"))
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match=r"file: is a file; expected the folder of a condensed set"):
+        raycond.open(str(tmp_path / "file"))
     write(tmp_path / "s")
     manifest = tmp_path / "s" / "manifest.json"
     text = manifest.read_text()

@@ -1,21 +1,16 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raycond.core import files
+from raycond.data.classes import Classes
 from raycond.sets.inspect import describe
 from raycond.sets.verify import verify
-from tests.sets.make import write
-
-DATA = "data/ipc4/train-00000-of-00001.parquet"
-LATENTS = "latents/ipc4.safetensors"
+from tests.sets.make import change_column, change_manifest, data_name, latents_name, relist, write
+from tests.support.work import work
 
 
 @pytest.fixture
@@ -25,37 +20,22 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "s"
 
 
-def change_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    content = json.loads((folder / "manifest.json").read_text())
-    change(content)
-    (folder / "manifest.json").write_text(json.dumps(content))
+def name_of(folder: Path, what: str) -> str:
+    return {"data": data_name, "latents": latents_name}.get(what, lambda _: what)(folder)
 
 
-def relist(folder: Path, name: str) -> None:
-    """Give the manifest the digest of a changed file, so that only its content can give it away."""
-    data = (folder / name).read_bytes()
-    facts = {"sha256": files.sha256(data), "bytes": len(data)}
-    change_manifest(folder, lambda m: m["files"].update({name: facts}))
-
-
-def change_column(folder: Path, column: str, change: Callable[[list[Any]], list[Any]]) -> None:
-    table = pq.read_table(folder / DATA)
-    index = table.schema.get_field_index(column)
-    values = pa.array(change(table.column(column).to_pylist()), table.schema.types[index])
-    pq.write_table(table.set_column(index, table.schema.field(index), values), folder / DATA)
-    relist(folder, DATA)
-
-
-@pytest.mark.parametrize("name", [DATA, LATENTS, "preview.png", "README.md"])
-def test_a_flipped_bit(folder: Path, name: str) -> None:
+@pytest.mark.parametrize("what", ["data", "latents", "preview.png", "README.md"])
+def test_a_flipped_bit(folder: Path, what: str) -> None:
+    name = name_of(folder, what)
     data = bytearray((folder / name).read_bytes())
     data[len(data) // 2] ^= 1
     (folder / name).write_bytes(data)
     assert verify(str(folder)) == [f"{name}: its SHA-256 is not the manifest's"]
 
 
-@pytest.mark.parametrize("name", [DATA, LATENTS, "preview.png", "README.md"])
-def test_a_missing_and_a_cut_file(folder: Path, name: str) -> None:
+@pytest.mark.parametrize("what", ["data", "latents", "preview.png", "README.md"])
+def test_a_missing_and_a_cut_file(folder: Path, what: str) -> None:
+    name = name_of(folder, what)
     data = (folder / name).read_bytes()
     (folder / name).write_bytes(data[:-1])
     assert verify(str(folder)) == [f"{name}: {len(data) - 1} bytes, the manifest says {len(data)}"]
@@ -66,7 +46,7 @@ def test_a_missing_and_a_cut_file(folder: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["data/ipc4/train-00001-of-00002.parquet", "data/ipc9/train-00000-of-00001.parquet"])
 def test_a_data_file_that_is_not_listed(folder: Path, name: str) -> None:
     (folder / name).parent.mkdir(exist_ok=True)
-    (folder / name).write_bytes((folder / DATA).read_bytes())
+    (folder / name).write_bytes((folder / data_name(folder)).read_bytes())
     assert verify(str(folder)) == [f"{name}: not in the manifest, but readers of the folder would take it"]
 
 
@@ -95,8 +75,8 @@ def test_another_class_order(folder: Path) -> None:
 
 def test_other_class_names(folder: Path) -> None:
     change_manifest(folder, lambda m: m["classes"]["names"].reverse())
-    name = DATA.replace("ipc4", "ipc1")
-    assert verify(str(folder)) == [f"{n}: its class names are not the manifest's" for n in (name, DATA)]
+    expected = [f"{data_name(folder, ipc)}: its class names are not the manifest's" for ipc in (1, 4)]
+    assert verify(str(folder)) == expected
 
 
 def test_labels_out_of_range(folder: Path) -> None:
@@ -105,8 +85,9 @@ def test_labels_out_of_range(folder: Path) -> None:
 
 
 def test_missing_rows(folder: Path) -> None:
-    pq.write_table(pq.read_table(folder / DATA).slice(0, 11), folder / DATA)
-    relist(folder, DATA)
+    name = data_name(folder)
+    pq.write_table(pq.read_table(folder / name).slice(0, 11), folder / name)
+    relist(folder, name)
     problems = verify(str(folder))
     assert "ipc4: 11 images, the manifest says 12, IPC × classes 12" in problems
     assert "ipc4: class n03 has 3 images" in problems
@@ -116,7 +97,7 @@ def test_missing_rows(folder: Path) -> None:
 @pytest.mark.parametrize(("data", "message"), [(b"not an image", "does not decode"), (b"", "does not decode")])
 def test_an_image_that_does_not_decode(folder: Path, data: bytes, message: str) -> None:
     change_column(folder, "image", lambda rows: [*rows[:5], rows[5] | {"bytes": data}, *rows[6:]])
-    assert [p.split(": cannot")[0] for p in verify(str(folder))] == [f"{DATA}: n02/00001.png: {message}"]
+    assert [p.split(": it is")[0] for p in verify(str(folder))] == [f"{data_name(folder)}: n02/00001.png: {message}"]
 
 
 def test_an_image_that_is_cut_short(folder: Path) -> None:
@@ -144,9 +125,9 @@ def test_an_image_that_stands_for_none(folder: Path) -> None:
 def test_latents_in_another_order(folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    tensors = {name: tensor.flip(0) for name, tensor in load_file(folder / LATENTS).items()}
-    save_file(tensors, folder / LATENTS)
-    relist(folder, LATENTS)
+    latents = latents_name(folder)
+    save_file({name: tensor.flip(0) for name, tensor in load_file(folder / latents).items()}, folder / latents)
+    relist(folder, latents)
     assert verify(str(folder)) == ["ipc4: latents and images are not in the same order"]
 
 
@@ -161,7 +142,7 @@ def test_a_manifest_cut_short(folder: Path) -> None:
 @pytest.mark.parametrize("key", ["files", "classes", "ipc", "cells", "size", "weights", "channels"])
 def test_a_manifest_without_a_part(folder: Path, key: str) -> None:
     change_manifest(folder, lambda m: m.pop(key))
-    assert verify(str(folder)) == [f"manifest.json: damaged: missing or wrong '{key}'"]
+    assert verify(str(folder)) == [f"{folder}/manifest.json: damaged: missing or wrong '{key}'"]
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "null", '"x"', "\x00"])
@@ -171,13 +152,13 @@ def test_a_manifest_that_is_something_else(folder: Path, text: str) -> None:
 
 
 def test_an_ipc_without_files(folder: Path) -> None:
-    change_manifest(folder, lambda m: m["files"].pop(LATENTS))
+    change_manifest(folder, lambda m: m["files"].pop(latents_name(folder)))
     assert "ipc4: the manifest lists no data or no latents" in verify(str(folder))
 
 
 def test_no_set(tmp_path: Path) -> None:
     assert verify(str(tmp_path)) == [
-        f"{tmp_path}: no manifest.json: not a condensed set, or one whose making was interrupted (run it again)"
+        f"{tmp_path}: no manifest.json: not a condensed set, or one that was never finished (run its command again)"
     ]
 
 
@@ -188,3 +169,13 @@ def test_describe(folder: Path) -> None:
     assert "ipc4" in text
     assert "12 images for" in text
     assert "mean distortion 2.5" in text
+
+
+def test_the_work_grows_with_the_images_not_with_their_square(tmp_path: Path) -> None:
+    def checked(count: int) -> int:
+        classes = Classes.of(f"c{k:03d}" for k in range(count))
+        write(tmp_path / str(count), ipcs=[2], classes=classes)
+        return work(lambda: verify(str(tmp_path / str(count))))
+
+    checked(4)  # what is imported and set up once
+    assert checked(160) < 5 * checked(40)

@@ -14,13 +14,12 @@ from PIL import Image
 
 import raycond
 from raycond.core import files
-from raycond.core.errors import UserError
 from raycond.data.classes import Classes
 from raycond.methods.quantize.codebook import weights
 from raycond.sets import writer
 from raycond.sets.verify import verify
-from raycond.sets.writer import ClassPart
-from tests.sets.make import CLASSES, codebook, images, part, write
+from tests.sets.make import CLASSES, codebook, data_name, images, latents_name, part, write
+from tests.support.work import work
 
 
 def everything(folder: Path) -> dict[str, bytes]:
@@ -34,20 +33,20 @@ def test_files_and_manifest(tmp_path: Path) -> None:
     assert manifest["classes"] == CLASSES.to_dict()
     assert (manifest["weights"], manifest["labels"], manifest["image_format"]) == ("sqrt", "hard", "png")
     assert set(everything(tmp_path / "s")) == {*manifest["files"], "manifest.json"}
-    assert set(manifest["files"]) == {
-        *(f"data/ipc{k}/train-00000-of-00001.parquet" for k in (1, 4)),
-        *(f"latents/ipc{k}.safetensors" for k in (1, 4)),
-        *("preview.png", "README.md"),
-    }
     for name, facts in manifest["files"].items():
         data = (tmp_path / "s" / name).read_bytes()
         assert facts == {"sha256": files.sha256(data), "bytes": len(data)}
+    digest = {name: facts["sha256"][:12] for name, facts in manifest["files"].items()}
+    latents = {k: latents_name(tmp_path / "s", k) for k in (1, 4)}
+    assert latents == {k: f"latents/ipc{k}-{digest[latents[k]]}.safetensors" for k in (1, 4)}
+    data_files = {k: data_name(tmp_path / "s", k) for k in (1, 4)}
+    assert data_files == {k: f"data/ipc{k}/train-00000-of-00001-{digest[data_files[k]]}.parquet" for k in (1, 4)}
+    assert set(manifest["files"]) == {*latents.values(), *data_files.values(), "preview.png", "README.md"}
     for ipc in (1, 4):
         counted = sum(int(codebook(ipc, label).counts.sum()) for label in range(3))
         cell = {"images": 3 * ipc, "source_images": counted, "distortion": [1.5, 2.5, 3.5]}
         assert manifest["cells"][f"ipc{ipc}"] == cell
-    latents = sum(manifest["files"][f"latents/ipc{k}.safetensors"]["bytes"] for k in (1, 4))
-    assert manifest["storage_bytes"]["latents"] == latents
+    assert manifest["storage_bytes"]["latents"] == sum(manifest["files"][n]["bytes"] for n in latents.values())
     assert manifest["storage_bytes"]["label_generator"] == 0
     assert manifest["storage_bytes"]["images"] >= sum(
         len(i) for k in (1, 4) for c in range(3) for i in part(k, c).images
@@ -78,7 +77,7 @@ def test_pandas_and_pyarrow_read_it(tmp_path: Path) -> None:
     for row, expected in zip(frame.image, [i for c in range(3) for i in images(4, c)], strict=True):
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(row["bytes"]))), expected)
     assert frame.image[5]["path"] == "n02/00001.png"
-    table = pq.read_table(tmp_path / "s" / "data" / "ipc1" / "train-00000-of-00001.parquet")
+    table = pq.read_table(tmp_path / "s" / data_name(tmp_path / "s", 1))
     assert table.num_rows == 3
     assert [str(t) for t in table.schema.types[1:]] == ["int64", "float", "int64", "string", "string"]
 
@@ -107,9 +106,9 @@ def test_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "SHARD_BYTES", 2 * size)
     manifest = write(tmp_path / "s")
     shards = [n for n in manifest["files"] if n.startswith("data/ipc4")]
-    assert shards == [f"data/ipc4/train-0000{k}-of-00002.parquet" for k in range(2)]
-    assert "latents/ipc4-00001-of-00002.safetensors" in manifest["files"]
-    assert "latents/ipc1.safetensors" in manifest["files"]
+    assert [name.rpartition("-")[0] for name in shards] == [f"data/ipc4/train-0000{k}-of-00002" for k in range(2)]
+    latents = [name.rpartition("-")[0] for name in manifest["files"] if name.startswith("latents/")]
+    assert latents == ["latents/ipc1", "latents/ipc4-00000-of-00002", "latents/ipc4-00001-of-00002"]
     assert manifest["cells"]["ipc4"]["images"] == 12
     assert verify(str(tmp_path / "s")) == []
     opened = raycond.open(str(tmp_path / "s"), 4)
@@ -122,7 +121,7 @@ def test_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     write(tmp_path / "s")
     assert len(list((tmp_path / "s" / "data" / "ipc4").iterdir())) == 1
-    assert sorted(f.name for f in (tmp_path / "s" / "latents").iterdir()) == ["ipc1.safetensors", "ipc4.safetensors"]
+    assert sorted(f.name[:5] for f in (tmp_path / "s" / "latents").iterdir()) == ["ipc1-", "ipc4-"]
 
 
 def test_a_class_larger_than_a_shard_gets_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,23 +139,6 @@ def test_fewer_ipcs_leave_nothing_behind(tmp_path: Path) -> None:
     assert verify(str(tmp_path / "s")) == []
 
 
-def test_an_interrupted_set_does_not_open(tmp_path: Path) -> None:
-    def stop(ipc: int, label: int) -> ClassPart:
-        if (ipc, label) == (4, 2):
-            raise KeyboardInterrupt
-        return part(ipc, label)
-
-    write(tmp_path / "s")
-    with pytest.raises(KeyboardInterrupt):
-        write(tmp_path / "s", load=stop)
-    assert (tmp_path / "s" / "data" / "ipc1").exists()
-    with pytest.raises(UserError, match=r"no manifest.json: .* interrupted \(run it again\)"):
-        raycond.open(str(tmp_path / "s"))
-    assert "interrupted" in verify(str(tmp_path / "s"))[0]
-    write(tmp_path / "s")
-    assert verify(str(tmp_path / "s")) == []
-
-
 def test_card(tmp_path: Path) -> None:
     names = Classes(("0", "1"), ("yes", "n: o"))
     write(tmp_path / "s", ipcs=(1, 3), classes=names, name="a: b # c")
@@ -166,7 +148,8 @@ def test_card(tmp_path: Path) -> None:
     assert facts["size_categories"] == ["n<1K"]
     assert [(c["config_name"], c.get("default", False)) for c in facts["configs"]] == [("ipc1", False), ("ipc3", True)]
     for config in facts["configs"]:
-        assert all(list((tmp_path / "s").glob(f["path"])) for f in config["data_files"])
+        assert [f["split"] for f in config["data_files"]] == ["train"]
+        assert all((tmp_path / "s" / name).is_file() for f in config["data_files"] for name in f["path"])
     assert '"ipc3"' in page
     assert "2 classes" in page
     assert str(tmp_path) not in front + page
@@ -188,7 +171,7 @@ def test_remote_places(tmp_path: Path) -> None:
     write(folder)
     write(tmp_path / "local")
     assert verify(folder) == []
-    assert sorted(e.name for e in files.listdir(f"{folder}/latents")) == ["ipc1.safetensors", "ipc4.safetensors"]
+    assert sorted(e.name[:5] for e in files.listdir(f"{folder}/latents")) == ["ipc1-", "ipc4-"]
     for name, data in everything(tmp_path / "local").items():
         assert files.read_bytes(f"{folder}/{name}") == data
     opened = raycond.open(folder)
@@ -196,3 +179,13 @@ def test_remote_places(tmp_path: Path) -> None:
     assert torch.equal(opened.latents(), raycond.open(str(tmp_path / "local")).latents())
     files.write_bytes(f"{folder}/preview.png", b"x")
     assert "preview.png: 1 bytes" in verify(folder)[0]
+
+
+def test_the_work_per_class_does_not_grow_with_the_classes(tmp_path: Path) -> None:
+    def counted(count: int) -> int:
+        classes = Classes.of(f"c{k:03d}" for k in range(count))
+        parts = {(2, label): part(2, label) for label in range(count)}
+        return work(lambda: write(tmp_path / str(count), ipcs=[2], classes=classes, load=lambda *key: parts[key]))
+
+    counted(4)  # what is imported and set up once
+    assert counted(160) < 4.5 * counted(40)

@@ -84,7 +84,7 @@ class Trial:
             ipc=cell.ipc,
             student=cell.student,
             seed=cell.seed,
-            protocol=cell.protocol.to_dict(),
+            protocol=cell.protocol.identity(),
             options=asdict(cell.options),
             weights=cell.weights,
             labeler=labels,

@@ -170,7 +170,7 @@ def test_export(run: Path, tmp_path: Path, kind: str, folder: str, capsys: pytes
     weights = torch.load(out / "weights.pt", weights_only=True)
     assert torch.equal(weights, open_set(str(run / "set"), 1).weights)
     assert exported(run, out, "--to", kind) == 2
-    assert f"--out {out}: is not empty" in capsys.readouterr().err
+    assert f"--out {out}: is not an empty folder" in capsys.readouterr().err
 
 
 def test_export_with_soft_labels(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
