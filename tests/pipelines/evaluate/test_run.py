@@ -49,7 +49,15 @@ def broken(monkeypatch: pytest.MonkeyPatch, error: BaseException, after: int = 0
 
 def test_what_a_grid_leaves(whole: Path, run: Path) -> None:
     names = {p.name for p in whole.iterdir()}
-    assert names == {"config.json", "results.csv", "results.parquet", "summary.txt", "report.html", "raycond.log", "work"}
+    assert names == {
+        "config.json",
+        "results.csv",
+        "results.parquet",
+        "summary.txt",
+        "report.html",
+        "raycond.log",
+        "work",
+    }
     assert methods(whole) == WITH_FULL
     lines = table(whole)
     assert len(lines) == 2 * len(WITH_FULL)
