@@ -151,25 +151,37 @@ def _as_ray(*_: object) -> None:
 
 @pytest.mark.usefixtures("stop")
 def test_a_signal_while_ray_starts_is_an_interrupt() -> None:
-    with pytest.raises(KeyboardInterrupt) as stopped, _sigterm_as_interrupt():
-        signal.signal(signal.SIGTERM, _as_ray)
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)  # until the handler is called
+    def start() -> None:
+        with _sigterm_as_interrupt():
+            signal.signal(signal.SIGTERM, _as_ray)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)  # until the handler is called
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        start()
     assert stopped.value.args == (signal.SIGTERM,)
 
 
 @pytest.mark.usefixtures("stop")
 def test_a_start_that_fails_is_a_failure_and_no_interrupt() -> None:
-    with pytest.raises(RaycondError, match=r"Ray did not start: no memory; its logs are in"), _sigterm_as_interrupt():
-        signal.signal(signal.SIGTERM, _as_ray)
-        raise SystemExit("no memory")
+    def start() -> None:
+        with _sigterm_as_interrupt():
+            signal.signal(signal.SIGTERM, _as_ray)
+            raise SystemExit("no memory")
+
+    with pytest.raises(RaycondError, match=r"Ray did not start: no memory; its logs are in"):
+        start()
 
 
 @pytest.mark.usefixtures("stop")
 def test_another_signal_does_not_make_a_failure_an_interrupt() -> None:
-    with pytest.raises(RaycondError, match="Ray did not start"), _sigterm_as_interrupt():
-        os.kill(os.getpid(), signal.SIGWINCH)
-        raise SystemExit(1)
+    def start() -> None:
+        with _sigterm_as_interrupt():
+            os.kill(os.getpid(), signal.SIGWINCH)
+            raise SystemExit(1)
+
+    with pytest.raises(RaycondError, match="Ray did not start"):
+        start()
 
 
 @pytest.mark.usefixtures("stop")

@@ -19,7 +19,7 @@ CPU = Resources()
 
 
 @pytest.fixture
-def runner(ray_cluster: str) -> RayRunner:
+def runner(ray_cluster: str) -> RayRunner:  # noqa: ARG001 - the cluster that it finds
     """On two nodes of two processors each, without GPUs. It did not start Ray, so `close` leaves it."""
     return RayRunner()
 
@@ -111,7 +111,7 @@ def test_fresh_tasks_share_no_process(runner: RayRunner) -> None:
 
 
 def test_what_restarts_would_not_mend_ends_a_training_with_its_cause(runner: RayRunner, tmp_path: Path) -> None:
-    with pytest.raises(RaycondError, match="^the loss is nan at step 7$"):
+    with pytest.raises(RaycondError, match=r"^the loss is nan at step 7$"):
         runner.train(CountingJob(str(tmp_path), fails_at=7), CPU)
     assert CountingJob(str(tmp_path)).state() == b"4"
 

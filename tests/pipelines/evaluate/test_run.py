@@ -49,7 +49,15 @@ def broken(monkeypatch: pytest.MonkeyPatch, error: BaseException, after: int = 0
 
 def test_what_a_grid_leaves(whole: Path, run: Path) -> None:
     names = {p.name for p in whole.iterdir()}
-    assert names == {"config.json", "results.csv", "results.parquet", "summary.txt", "report.html", "work"}
+    assert names == {
+        "config.json",
+        "results.csv",
+        "results.parquet",
+        "summary.txt",
+        "report.html",
+        "raycond.log",
+        "work",
+    }
     assert methods(whole) == WITH_FULL
     lines = table(whole)
     assert len(lines) == 2 * len(WITH_FULL)
@@ -101,7 +109,7 @@ def test_a_rerun_trains_nothing_and_writes_the_same_bytes(whole: Path, run: Path
     found = evaluate_grid(grid_config(run, out, seeds=(0, 1)))
     assert (found.trained, len(found.rows)) == (0, 18)
     changed = rewritten(before, stamps(out))
-    assert changed == {"config.json", "results.csv", "results.parquet", "summary.txt"}
+    assert changed == {"config.json", "raycond.log", "results.csv", "results.parquet", "summary.txt"}
     for name in ("results.csv", "results.parquet"):
         assert (out / name).read_bytes() == kept[name]
     assert "trainings  0 now, 18 before" in (out / "summary.txt").read_text()
