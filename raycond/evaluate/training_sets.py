@@ -11,14 +11,13 @@ import torch
 
 from raycond.core import files
 from raycond.core.errors import BadImage, RaycondError, UserError
-from raycond.data.encoded import decode_image, encode_image, unpack
+from raycond.data.encoded import decode_image, encode_image
 from raycond.data.images import Decoding, load_many
 from raycond.data.labelled import LabelledImages, labelled, pixels
 from raycond.data.refs import ImageRef
 from raycond.data.sources import Source
 from raycond.evaluate import coresets, proxy
 from raycond.evaluate.continual import within
-from raycond.methods.quantize import codebook_file
 from raycond.sets.class_rows import class_rows
 from raycond.sets.reader import open_set
 
@@ -57,25 +56,6 @@ class SetImages:
         found = open_set(self.path, self.ipc, weights=self.weights)
         images = np.stack([decode_image(data, options.channels) for data in found.images])
         return labelled(images, found.labels.tolist(), classes, found.weights)
-
-
-@dataclass(frozen=True)
-class ClassParts:
-    """Images and codebooks of a run that makes a set, one file per class in label order."""
-
-    images: tuple[str, ...]
-    codebooks: tuple[str, ...]
-    weights: str
-
-    def load(self, classes: int, options: Decoding) -> LabelledImages:
-        images: list[np.ndarray] = []
-        labels: list[int] = []
-        weights: list[torch.Tensor] = []
-        for label, (uri, codebook) in enumerate(zip(self.images, self.codebooks, strict=True)):
-            images += [decode_image(data, options.channels) for data in unpack(uri)]
-            labels += [label] * (len(images) - len(labels))
-            weights.append(codebook_file.read(codebook).codebook.weights(self.weights))
-        return labelled(np.stack(images), labels, classes, torch.cat(weights))
 
 
 @dataclass(frozen=True)

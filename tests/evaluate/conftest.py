@@ -10,13 +10,11 @@ import pytest
 import torch
 
 from raycond.data.classes import Classes
-from raycond.data.encoded import encode_image, pack
+from raycond.data.encoded import encode_image
 from raycond.data.images import Decoding, load
 from raycond.data.labelled import write_pixels
 from raycond.data.sources import Source, open_source
-from raycond.methods.quantize import codebook_file
 from raycond.methods.quantize.codebook import Codebook
-from raycond.methods.quantize.codebook_file import StoredCodebook
 from raycond.sets.writer import ClassPart
 from tests.data.make import tree
 from tests.sets.make import write
@@ -28,8 +26,8 @@ IPCS = (1, 3)
 
 @dataclass(frozen=True)
 class Made:
-    """Where things are: `data` the folder with train/ and val/, `set` the condensed set, `parts` its classes' files,
-    `train` and `val` the decoded splits."""
+    """Where things are: `data` the folder with train/ and val/, `set` the condensed set, `train` and `val` the decoded
+    splits."""
 
     root: Path
 
@@ -49,12 +47,6 @@ class Made:
     def val(self) -> str:
         return f"{self.root}/val.npz"
 
-    def images(self, label: int) -> str:
-        return f"{self.root}/parts/{label}.parquet"
-
-    def codebook(self, label: int) -> str:
-        return f"{self.root}/parts/{label}.safetensors"
-
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
@@ -65,8 +57,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     source = open_source(made.data, index_dir=f"{made.root}/index")
     _write_split(made.train, source)
     _write_split(made.val, open_source(made.data, split="val", index_dir=f"{made.root}/index"))
-    Path(made.images(0)).parent.mkdir()
-    write(made.set, ipcs=IPCS, classes=CLASSES, size=8, load=lambda ipc, label: _part(made, source, ipc, label))
+    write(made.set, ipcs=IPCS, classes=CLASSES, size=8, load=lambda ipc, label: _part(source, ipc, label))
     return made
 
 
@@ -76,13 +67,10 @@ def _write_split(uri: str, source: Source) -> None:
     write_pixels(uri, images, np.array([ref.label for ref in refs]))
 
 
-def _part(made: Made, source: Source, ipc: int, label: int) -> ClassPart:
+def _part(source: Source, ipc: int, label: int) -> ClassPart:
     refs = source.refs(label)[1 : 2 * ipc : 2]
     encoded = [encode_image(load(ref, size=8, max_pixels=1000)[0], "png") for ref in refs]
     counts = torch.tensor([12 - ipc + 1] + [1] * (ipc - 1))
     book = Codebook(torch.zeros(ipc, 2), counts, 0.5, torch.arange(ipc))
     ids = tuple(ref.id for ref in refs)
-    Path(made.images(label)).write_bytes(pack(encoded))
-    stored = StoredCodebook(book, source.classes.ids[label], label, ids)
-    Path(made.codebook(label)).write_bytes(codebook_file.to_bytes(stored))
     return ClassPart(label, encoded, book, ids)

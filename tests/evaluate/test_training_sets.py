@@ -13,7 +13,7 @@ from raycond.data.encoded import encode_image
 from raycond.data.labelled import pixels, write_pixels
 from raycond.data.sources import Source, open_source
 from raycond.evaluate import proxy
-from raycond.evaluate.training_sets import ClassParts, Medoids, RandomImages, SetImages, SplitImages
+from raycond.evaluate.training_sets import Medoids, RandomImages, SetImages, SplitImages
 from raycond.sets.reader import open_set
 from tests.data.make import tree
 from tests.evaluate.conftest import CLASSES, OPTIONS, Made
@@ -87,19 +87,16 @@ def test_random_images_of_a_budget_stay_within_it(source: Source) -> None:
         assert count == len(sizes) or sum(sizes[: count + 1]) > most
 
 
-def test_a_set_and_the_parts_it_was_made_of_are_one(made: Made) -> None:
-    labels = range(len(CLASSES))
+def test_a_set_under_each_weights_mode(made: Made) -> None:
+    stored = open_set(made.set, 3)
     for weights in ("uniform", "density"):
-        images, codebooks = tuple(map(made.images, labels)), tuple(map(made.codebook, labels))
-        parts = ClassParts(images, codebooks, weights).load(4, OPTIONS)
-        whole = SetImages(made.set, 3, weights).load(4, OPTIONS)
-        assert torch.equal(parts.images, whole.images)
-        assert torch.equal(parts.labels, whole.labels)
-        assert parts.weights is not None
-        assert whole.weights is not None
-        assert torch.equal(parts.weights, whole.weights)
-        assert whole.weights.view(4, 3).mean(1).tolist() == pytest.approx([1.0] * 4)
-        assert (whole.weights.unique().numel() == 1) == (weights == "uniform")
+        images = SetImages(made.set, 3, weights).load(4, OPTIONS)
+        assert torch.equal(images.labels, stored.labels)
+        expected = torch.stack([stored[k][0] for k in range(12)]) * 255
+        assert torch.equal(images.images.float(), expected.round())
+        assert images.weights is not None
+        assert images.weights.view(4, 3).mean(1).tolist() == pytest.approx([1.0] * 4)
+        assert (images.weights.unique().numel() == 1) == (weights == "uniform")
 
 
 def test_medoids_are_the_real_images_that_the_set_names(made: Made, source: Source, tmp_path: Path) -> None:

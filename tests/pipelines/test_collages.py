@@ -118,7 +118,9 @@ def test_a_rerun_leaves_the_set_as_it_is(make: Collages, tmp_path: Path) -> None
     place = tmp_path / "set"
     write_collages(str(place), make, OPTIONS, ipcs=(1,), name="toy")
     manifest = place / "manifest.json"
-    attached = {**json.loads(manifest.read_text()), "label_generator": {"kind": "projector"}}
+    base = {"name": "clip", "digest": "0", "bytes": 1, "carried": False}
+    projector = {"kind": "projector", "name": "toy", "digest": "0", "dtype": "float16", "parameters": 1, "base": base}
+    attached = {**json.loads(manifest.read_text()), "label_generator": projector}
     manifest.write_text(json.dumps(attached))  # as `raycond attach` leaves it
     assert write_collages(str(place), make, OPTIONS, ipcs=(1,), name="toy").manifest == attached
     assert json.loads(manifest.read_text()) == attached
