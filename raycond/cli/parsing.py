@@ -98,8 +98,9 @@ def _value(one: Option, value: Any) -> Any:
     """The texts of an option, or the numbers among its choices that they stand for. Raises OptionError for no text."""
     if value == ():
         raise _missing(one)
-    numbers = {str(choice): choice for choice in one.choices if isinstance(choice, int)}
-    return numbers.get(value, value) if isinstance(value, str) else value
+    if one.about.choices is not None or not isinstance(value, str):
+        return value
+    return {str(choice): choice for choice in one.choices}.get(value, value)
 
 
 def _unknown(tokens: Sequence[str], options: Iterable[Option]) -> OptionError:

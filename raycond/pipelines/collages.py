@@ -17,7 +17,7 @@ from raycond.data import quarantine
 from raycond.data.encoded import encode_image, pack, unpack
 from raycond.data.images import Decoding
 from raycond.data.quarantine import BadRecord
-from raycond.labels import describe
+from raycond.labels.teacher import describe
 from raycond.methods.collages.collages import Collages
 from raycond.methods.collages.image_update import UpdateOptions
 from raycond.methods.quantize.codebook import Codebook

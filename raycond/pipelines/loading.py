@@ -150,7 +150,7 @@ def validated(kind: type[T], merged: Merged) -> T:
         raise OptionError("; ".join(dict.fromkeys(_complaints(kind, merged, error)))) from error
     for one in options_of(kind):
         if one.about.choices is not None and one.path in merged.sources:
-            _require_choice(one, str(getattr(found, one.path[0])), merged.sources[one.path])
+            _require_choices(one, getattr(found, one.path[0]), merged.sources[one.path])
     return found
 
 
@@ -191,12 +191,14 @@ def _near(option: Option, error: Any) -> str:
     return did_you_mean(str(error["input"]), map(str, option.choices)) if error["type"] == "literal_error" else ""
 
 
-def _require_choice(one: Option, value: str, source: str) -> None:
-    """Raise OptionError unless the value is one of the option's words, or begins with one and a colon."""
-    word, known = value.partition(":")[0], list(map(str, one.choices))
-    if word not in known:
-        hint = did_you_mean(word, known)
-        raise OptionError(f"{one.flag}: expected one of {', '.join(known)}, not {value!r}{_where(source)}{hint}")
+def _require_choices(one: Option, value: Any, source: str) -> None:
+    """Raise OptionError unless each value is one of the option's words, or begins with one and a colon."""
+    known = one.choices
+    for given in value if isinstance(value, tuple) else (value,):
+        word = str(given).partition(":")[0]
+        if given is not None and word not in known:
+            hint = did_you_mean(word, known)
+            raise OptionError(f"{one.flag}: expected one of {', '.join(known)}, not {given!r}{_where(source)}{hint}")
 
 
 def _where(source: str) -> str:

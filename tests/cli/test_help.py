@@ -103,6 +103,9 @@ def test_every_option_has_a_group_and_a_text_that_says_what_it_is() -> None:
     assert [one.name for one in options if not one.group or not one.group_text] == []
     assert [one.name for one in options if len(one.text.split()) < 3 or not one.text.endswith(".")] == []
     assert [one.name for one in options if not (one.text[0].isupper() or one.text[0] == "`")] == []
+    # choices that a registry names and `--help` does not list stand in the text
+    named = [one for one in options if one.about.choices is not None and one.about.metavar]
+    assert [(one.name, word) for one in named for word in one.choices if not re.search(rf"\b{word}\b", one.text)] == []
     # None says nothing: what happens without the option must be said in words
     assert [one.name for one in options if one.default is None and not one.about.unset] == []
 

@@ -10,8 +10,8 @@ import torch
 from raycond.core.errors import UserError
 from raycond.core.registry import Entry
 from raycond.data.classes import Classes
-from raycond.labels import open_teacher
 from raycond.labels.registry import LABELERS, identity, open_labeler
+from raycond.labels.teacher import open_teacher
 from raycond.models import students
 
 CLASSES = Classes.of(("a", "b", "c"))

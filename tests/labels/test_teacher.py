@@ -15,7 +15,8 @@ from raycond.core.errors import UserError
 from raycond.data.classes import Classes
 from raycond.data.images import load
 from raycond.data.refs import ImageRef
-from raycond.labels import describe, open_teacher, teacher
+from raycond.labels import teacher
+from raycond.labels.teacher import describe, open_teacher
 from raycond.models import checkpoint, students
 
 THREE = Classes.of(("a", "b", "c"))

@@ -16,7 +16,7 @@ import raycond
 from raycond.core.errors import UserError
 from raycond.data.classes import Classes
 from raycond.data.sources import open_source
-from raycond.labels import open_teacher
+from raycond.labels.teacher import open_teacher
 from raycond.models import students
 from raycond.sets.export import export
 from tests.sets.make import CLASSES, change_column, images, relist, write

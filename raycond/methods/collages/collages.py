@@ -18,8 +18,8 @@ from raycond.data.labelled import LabelledImages, labelled
 from raycond.data.quarantine import BadRecord
 from raycond.data.refs import ImageRef
 from raycond.data.sources import Source
-from raycond.labels import open_teacher
 from raycond.labels.projector.network import Projector, ProjectorOptions
+from raycond.labels.teacher import open_teacher
 from raycond.methods.collages.image_update import Features, UpdateOptions, update_images
 from raycond.models.clip import open_clip_model
 

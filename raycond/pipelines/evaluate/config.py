@@ -21,6 +21,12 @@ def labeler_kinds() -> tuple[str, ...]:
     return LABELERS.names()
 
 
+def baseline_kinds() -> tuple[str, ...]:
+    from raycond.evaluate.coresets import CORESETS  # imports torch
+
+    return ("random", *CORESETS.names(), "full", "none")
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class GridSource(Configuration):
     """Which sets are compared, and with which real images."""
@@ -88,8 +94,11 @@ class ComparisonOptions(Configuration):
 
     GROUP = "comparison"
 
-    baselines: tuple[Literal["random", "medoid", "herding", "k-center", "el2n", "full", "none"], ...] | None = option(
-        None, unset="random and medoid; full too where the protocol fixes the steps"
+    baselines: tuple[str, ...] | None = option(
+        None,
+        metavar="NAME",
+        unset="random and medoid; full too where the protocol fixes the steps",
+        choices=baseline_kinds,
     )
     """Rows of real images beside the sets. random and medoid are always there; herding, k-center and el2n choose by the
     features of a network that is trained first, full is all images; none leaves them all out."""
