@@ -25,9 +25,10 @@ demo: env ## condense scikit-learn's digits on this machine, and evaluate the re
 test: env ## run the quick tests; more options: PYTEST_ARGS='-k codebook -x'
 	$(BIN)/python -m pytest -m 'not slow' $(PYTEST_ARGS)
 
-lint: env ## ruff and mypy
+lint: env ## ruff, the layers of the package, and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
 bench: env ## time the hot paths

@@ -1,4 +1,4 @@
-"""Shared fixtures: one Ray cluster for the whole run, real data where it is present."""
+"""One thread per process, one Ray cluster for all tests that need one, real data where it is present."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+# Networks of tests are so small that several threads only wait for each other; sums must not depend on the number.
+# Set before torch is imported, and for every process that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # a test run must not write a token into the home folder
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
@@ -30,6 +33,17 @@ def _folder(variable: str, name: str) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real {name}: set {variable} to a folder that has them")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For pytest-xdist's `--dist loadgroup`: a file stays with one worker, and one worker starts Ray for all."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group("ray" if item.get_closest_marker("ray") else file))
+    # what takes longest begins first
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
 
 
 @pytest.fixture(scope="session")

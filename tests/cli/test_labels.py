@@ -20,7 +20,7 @@ from raycond.pipelines.quantize.run import quantize
 from raycond.sets.manifest import read_manifest
 from raycond.sets.verify import verify
 from tests.labels.clips import saved
-from tests.labels.projector.test_network import shaken
+from tests.labels.projectors import shaken
 from tests.pipelines.evaluate.make import made_run, table
 from tests.pipelines.quantize.make import CLASSES, config, data
 

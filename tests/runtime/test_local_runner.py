@@ -9,8 +9,8 @@ import torch
 
 from raycond.core.errors import RaycondError, UserError
 from raycond.runtime.local_runner import LocalRunner
+from raycond.runtime.open import open_runner
 from raycond.runtime.resources import Resources
-from raycond.runtime.runner import open_runner
 from tests.support.jobs import CountingJob
 from tests.support.pool import MakeDoubler, square
 from tests.support.trials import StepTrial

@@ -18,7 +18,7 @@ from raycond.sets.attach import attach_projector, bytes_table, projector_problem
 from raycond.sets.manifest import read_manifest
 from raycond.sets.verify import verify
 from tests.labels.clips import pictures, saved
-from tests.labels.projector.test_network import shaken
+from tests.labels.projectors import shaken
 from tests.sets.make import CLASSES, write
 
 PLACE = "labels/projector"

@@ -14,19 +14,10 @@ from raycond.core.errors import ClassMismatch, RaycondError, UserError
 from raycond.data.classes import Classes
 from raycond.labels.projector import delta
 from raycond.labels.projector.delta import describe_projector, open_projector, read_projector, save_projector
-from raycond.labels.projector.network import Projector, ProjectorOptions
+from raycond.labels.projector.network import Projector
 from raycond.models import clip as clips
-from raycond.models.clip import open_clip_model
 from tests.labels.clips import THREE, pictures, saved
-from tests.labels.projector.test_network import shaken
-
-
-def written(folder: Path, dtype: Any = "float32", clip: str | None = None, **options: Any) -> Projector:
-    """A projector with its CLIP in the folder, unless another is given."""
-    where = clip or saved(folder / "clip")
-    projector = shaken(Projector(open_clip_model(where, device="cpu"), THREE, ProjectorOptions(**options)))
-    save_projector(str(folder), projector, dtype, {"name": "toy"})
-    return projector
+from tests.labels.projectors import shaken, written
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 0), ("float16", 0.005), ("int8", 0.05)])

@@ -20,7 +20,7 @@ from raycond.labels.projector.weak_teachers import centred
 from raycond.models.clip import open_clip_model
 from tests.labels.clips import THREE, pictures, saved
 from tests.labels.images import pixels
-from tests.labels.projector.test_network import shaken
+from tests.labels.projectors import shaken
 
 CONFIG = FitConfig(
     epochs=6, batch=8, lr=0.05, checks=3, patience=0, scale=None, shift=0.1, log_every=10, precision="float32"

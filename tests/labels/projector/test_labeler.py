@@ -9,7 +9,7 @@ from raycond.core.errors import UserError
 from raycond.labels import teacher
 from raycond.labels.projector.labeler import identity, open_logits
 from tests.labels.clips import THREE, pictures, saved
-from tests.labels.projector.test_delta import written
+from tests.labels.projectors import written
 
 
 def test_labels_of_a_fitted_projector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

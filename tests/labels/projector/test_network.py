@@ -18,18 +18,13 @@ from raycond.labels.projector.prompts import TEMPLATES, class_names
 from raycond.models.clip import CONFIG, Clip, architecture, open_clip_model, save_clip
 from tests.labels import clips
 from tests.labels.clips import CONFIGS, MEAN, STD, THREE, pictures, saved
+from tests.labels.projectors import shaken
 
 SIDES = {"resnet": 32, "vit": 8}
 
 
 def many(count: int) -> Classes:
     return Classes.of(f"class {k}" for k in range(count))
-
-
-def shaken(projector: Projector, seed: int = 1, by: float = 0.05) -> Projector:
-    draw = torch.Generator().manual_seed(seed)
-    projector.load_delta({k: v + by * torch.randn(v.shape, generator=draw) for k, v in projector.delta().items()})
-    return projector
 
 
 @pytest.fixture(scope="module")

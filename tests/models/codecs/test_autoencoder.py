@@ -2,27 +2,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from raycond.core import files
-from raycond.models.codecs.autoencoder import AutoencoderConfig, save_autoencoder, train_autoencoder
+from raycond.models.codecs.autoencoder import AutoencoderConfig, save_autoencoder
 from raycond.models.codecs.registry import open_codec
-
-SMALL = AutoencoderConfig(channels=1, widths=(16, 16), steps=150, lr=5e-3, batch=32)
-
-
-def digits() -> torch.Tensor:
-    from sklearn.datasets import load_digits
-
-    return torch.from_numpy(load_digits().images[:400] * 15.9375).to(torch.uint8)[:, None]
-
-
-def train(config: AutoencoderConfig, images: torch.Tensor | None = None, seed: int = 0, **options: Any) -> Any:
-    images = digits() if images is None else images
-    return train_autoencoder(images, config, seed=seed, device="cpu", threads=1, **options)
+from tests.models.codecs.make import SMALL, digits, train
 
 
 def test_it_learns_the_images(tmp_path: Path) -> None:

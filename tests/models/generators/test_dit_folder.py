@@ -14,7 +14,7 @@ from raycond.models.codecs.registry import open_codec
 from raycond.models.generators.dit_folder import save_generator
 from raycond.models.generators.dit_training import DitTraining, finished
 from raycond.models.generators.options import DitConfig
-from tests.models.codecs.test_autoencoder import SMALL, train
+from tests.models.codecs.make import SMALL, train
 
 CONFIG = DitConfig(width=16, layers=1, heads=2, steps=2, batch=4, log_every=1)
 CLASSES = Classes(("n1", "n2", "n3"), ("ant, emmet", "bee", "cat"))
