@@ -16,7 +16,7 @@ from PIL import Image, ImageCms
 
 from raycond.core import retry
 from raycond.core.errors import BadImage, UserError
-from raycond.data import images
+from raycond.data import decode, formats, images
 from raycond.data.refs import ImageRef
 from tests.data.make import encoded, picture
 
@@ -95,7 +95,7 @@ def test_a_mode_pillow_cannot_convert_is_bad(monkeypatch: pytest.MonkeyPatch) ->
         raise ValueError("conversion not supported")
 
     monkeypatch.setattr(Image.Image, "convert", refuse)
-    with pytest.raises(BadImage, match="colour mode CMYK"):
+    with pytest.raises(BadImage, match="color mode CMYK"):
         centre(data)
 
 
@@ -108,7 +108,7 @@ def test_one_channel_is_rec601_luminance() -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
 def test_exif_orientation_turns_upright(orientation: int, kind: str) -> None:
     upright = Image.fromarray(np.array([[0, 255], [90, 170]], np.uint8)).resize((16, 16), Image.Resampling.NEAREST)
-    turn = images._UPRIGHT.get(orientation)
+    turn = formats.UPRIGHT.get(orientation)
     back = {
         Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
         Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
@@ -148,11 +148,15 @@ def test_a_long_strip_does_not_blow_up() -> None:
     assert images.decode(encoded(flat("L", 9, (1, 60_000))), size=224).max() == 9  # resized whole: 3 Gpixel
 
 
+def loaded(data: bytes) -> Image.Image:
+    return decode._loaded(data, 32, "crop", decode.MAX_PIXELS, None)[0]
+
+
 @pytest.mark.parametrize(("side", "decoded"), [(127, 127), (128, 64), (256, 64), (500, 125), (1000, 125)])
 def test_jpeg_is_decoded_small_only_above_twice_the_target(side: int, decoded: int) -> None:
     data = encoded(picture(4, side, side), "JPEG")
-    assert images._open(data, 32, images.MAX_PIXELS).size == (decoded, decoded)
-    assert images._open(encoded(picture(4, side, 70), "JPEG"), 32, images.MAX_PIXELS).size == (side, 70)
+    assert loaded(data).size == (decoded, decoded)
+    assert loaded(encoded(picture(4, side, 70), "JPEG")).size == (side, 70)
 
 
 def damaged_png() -> bytes:
