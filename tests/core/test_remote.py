@@ -20,6 +20,10 @@ class Remembering(MemoryFileSystem):
     protocol = "remembering"
     store: ClassVar[dict[str, Any]] = {}
 
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return MemoryFileSystem._strip_protocol(path.removeprefix("remembering://"))
+
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
         path = self._strip_protocol(path)
         if path not in self.dircache:

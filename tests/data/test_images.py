@@ -203,13 +203,18 @@ def test_bombs_are_refused_by_their_header() -> None:
     assert before == Image.MAX_IMAGE_PIXELS
 
 
-def test_pillows_own_limits_are_bad_images() -> None:
-    with pytest.raises(BadImage, match="too large"):
-        images.decode(announced(30_000, 20_000), size=8, max_pixels=10**12)
+def test_there_is_one_limit_on_pixels_and_it_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow's: a warning above it, an error above twice as many
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(BadImage, match="too large"):
-            images.decode(announced(10_000, 10_000), size=8)
+        assert images.decode(encoded(picture(0, 11, 10)), size=8).shape == (8, 8, 3)
+        assert images.decode(encoded(picture(0, 40, 40)), size=8).shape == (8, 8, 3)
+    with pytest.raises(BadImage, match="truncated"):  # so its pixels were asked for
+        images.decode(announced(13_000, 13_000), size=8)
+    with pytest.raises(BadImage, match="more than 178956970 pixels"):
+        images.decode(announced(14_000, 14_000), size=8)
+    with pytest.raises(BadImage, match="truncated"):
+        images.decode(announced(14_000, 14_000), size=8, max_pixels=14_000**2)
 
 
 def test_load_gives_pixels_and_digest_of_the_encoded_bytes(tmp_path: Path) -> None:

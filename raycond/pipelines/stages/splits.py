@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from raycond.core import records
 from raycond.core.errors import BadImage, UserError
@@ -30,7 +30,7 @@ def decode_split(name: str, source: Source, digest: str, options: Decoding, outp
     digest: of what the source holds. remedy: what to do, in words, if the split is too large. Raises UserError if it
     is, or if not one image can be read.
     """
-    expected = records.fingerprint(stage="pixels", data=digest, **asdict(options))
+    expected = records.fingerprint(stage="pixels", data=digest, **options.identity)
     facts = records.find(output, expected)
     if facts is None:
         count, bad = _decode(name, source, options, output, remedy)
