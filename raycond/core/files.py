@@ -117,6 +117,22 @@ def listdir(uri: str) -> list[Entry]:
     return sorted(entries)
 
 
+def names_in(uri: str) -> Iterator[tuple[str, bool]]:
+    """Names in a folder and whether they are folders, hidden ones left out, in any order.
+
+    Of a local folder as they are read, without a look at each file: the caller may stop at the first that it needs.
+    Raises FileNotFoundError or another OSError.
+    """
+    if is_local(uri):
+        with os.scandir(absolute(uri)) as scan:
+            for item in scan:
+                if not item.name.startswith("."):
+                    yield item.name, item.is_dir()
+    else:
+        for found in listdir(uri):
+            yield found.name, found.is_dir
+
+
 def read_bytes(uri: str, offset: int = 0, length: int = -1, most: int | None = None) -> bytes:
     """`length` bytes from `offset` (-1: to the end). Raises FileNotFoundError or another OSError.
 

@@ -19,7 +19,7 @@ from raycond.data import arrays
 from raycond.data.decode import MAX_PIXELS, Channels, Resize, check, decode, square
 from raycond.data.refs import ImageRef
 
-__all__ = ["MAX_PIXELS", "Channels", "Decoding", "Resize", "decode", "load", "load_many"]
+__all__ = ["MAX_PIXELS", "Channels", "Decoding", "Resize", "content_digest", "decode", "load", "load_many"]
 
 _MAX_BYTES = 1 << 30  # of one encoded image
 
@@ -119,20 +119,36 @@ def _ahead(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def content_digest(ref: ImageRef) -> str | None:
+    """The digest that `load` gives, without decoding; None if the image cannot be read."""
+    try:
+        return _content(ref)[1]
+    except BadImage:
+        return None
+
+
 def _attempt(ref: ImageRef, options: Decoding) -> tuple[np.ndarray | BadImage, str]:
     sha = ""
     try:
-        if arrays.is_array(ref.uri):
-            pixels = _read(ref, lambda: arrays.row(ref.uri, ref.offset))
-            sha = files.sha256(pixels.tobytes())
-            return square(Image.fromarray(pixels), options.size, options.resize, options.channels), sha
-        data = b"" if ref.length == 0 else _read(ref, lambda: files.read_bytes(ref.uri, ref.offset, ref.length, _MAX_BYTES))
-        sha = files.sha256(data)
-        if len(data) < ref.length:
-            raise BadImage(f"cut short: {len(data)} of {ref.length} bytes at offset {ref.offset}")
-        return decode(data, **options.arguments), sha
+        content, sha = _content(ref)
+        if isinstance(content, np.ndarray):
+            return square(Image.fromarray(content), options.size, options.resize, options.channels), sha
+        if len(content) < ref.length:
+            raise BadImage(f"cut short: {len(content)} of {ref.length} bytes at offset {ref.offset}")
+        return decode(content, **options.arguments), sha
     except BadImage as error:
         return error, sha
+
+
+def _content(ref: ImageRef) -> tuple[np.ndarray | bytes, str]:
+    """The row of an array, or the encoded bytes, and the digest of either. Raises BadImage."""
+    if arrays.is_array(ref.uri):
+        pixels: np.ndarray = _read(ref, lambda: arrays.row(ref.uri, ref.offset))
+        return pixels, files.sha256(pixels.tobytes())
+    if ref.length == 0:
+        return b"", files.sha256(b"")
+    data: bytes = _read(ref, lambda: files.read_bytes(ref.uri, ref.offset, ref.length, _MAX_BYTES))
+    return data, files.sha256(data)
 
 
 def _read(ref: ImageRef, action: Any) -> Any:

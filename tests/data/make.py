@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 
@@ -40,7 +42,7 @@ def tree(root: Path, classes: dict[str, int]) -> Path:
 
 def tar(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, mode) as file:  # type: ignore[call-overload]
+    with tarfile.open(path, mode, errors="surrogateescape") as file:  # type: ignore[call-overload]
         for name, data in members.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
@@ -80,3 +82,12 @@ def tiff12(values: np.ndarray) -> bytes:
         for tag, kind, value in tags
     )
     return struct.pack("<2sHI", b"II", 42, 8 + len(packed)) + packed + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def labelled_parquet(path: Path, labels: list[Any], pictures: list[Any] | None = None) -> Path:
+    """Parquet with the columns image (struct of bytes and path) and label."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pictures = [{"bytes": png(k), "path": None} for k in range(len(labels))] if pictures is None else pictures
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    pq.write_table(pa.table({"image": pa.array(pictures, kind), "label": pa.array(labels)}), path)
+    return path
