@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
+import platform
+import re
+import stat
 import tempfile
+import time
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
-import fsspec
+from raycond.core.remote import filesystem, reached
 
-from raycond.core.errors import UserError
+# A temporary file carries the machine and the process that writes it: .HOST.PID.RANDOM.part
+_PART = re.compile(r"\.(?P<host>.*)\.(?P<pid>\d+)\.[^.]*\.part")
+_OLD_SECONDS = 24 * 3600  # after which a temporary file of another machine is taken for abandoned
 
 
 class Entry(NamedTuple):
@@ -40,37 +49,31 @@ def join(uri: str, *parts: str) -> str:
     return "/".join([uri.rstrip("/"), *parts]) if parts else uri
 
 
-def _remote(uri: str) -> tuple[Any, str]:
-    try:
-        return fsspec.core.url_to_fs(uri)
-    except ImportError as error:
-        raise UserError(f"{uri}: this kind of address needs one more package: {error}") from error
-    except ValueError as error:
-        raise UserError(f"{uri}: not an address that can be opened: {error}") from error
-
-
 def exists(uri: str) -> bool:
     if is_local(uri):
         return os.path.exists(absolute(uri))
-    fs, path = _remote(uri)
-    return bool(fs.exists(path))
+    fs, path = filesystem(uri)
+    with reached(uri):
+        return bool(fs.exists(path))
 
 
 def is_dir(uri: str) -> bool:
     if is_local(uri):
         return os.path.isdir(absolute(uri))
-    fs, path = _remote(uri)
-    return bool(fs.isdir(path))
+    fs, path = filesystem(uri)
+    with reached(uri):
+        return bool(fs.isdir(path))
 
 
 def entry(uri: str) -> Entry:
-    """Size and stamp of one file. Raises FileNotFoundError."""
+    """Size and stamp of one file. Raises FileNotFoundError or another OSError."""
     if is_local(uri):
         path = absolute(uri)
-        stat = os.stat(path)
-        return Entry(os.path.basename(path), path, os.path.isdir(path), stat.st_size, str(stat.st_mtime_ns))
-    fs, path = _remote(uri)
-    return _remote_entry(uri, fs.info(path))
+        status = os.stat(path)
+        return Entry(os.path.basename(path), path, os.path.isdir(path), status.st_size, str(status.st_mtime_ns))
+    fs, path = filesystem(uri)
+    with reached(uri):
+        return _remote_entry(uri, fs.info(path))
 
 
 def _remote_entry(uri: str, info: dict[str, Any]) -> Entry:
@@ -88,7 +91,7 @@ def _remote_entry(uri: str, info: dict[str, Any]) -> Entry:
 
 
 def listdir(uri: str) -> list[Entry]:
-    """Entries of a folder, sorted by name, hidden ones left out. Raises FileNotFoundError."""
+    """Entries of a folder, sorted by name, hidden ones left out. Raises FileNotFoundError or another OSError."""
     if is_local(uri):
         root = absolute(uri)
         entries = []
@@ -96,47 +99,94 @@ def listdir(uri: str) -> list[Entry]:
             for item in scan:
                 if not item.name.startswith("."):
                     try:
-                        stat, folder = item.stat(), item.is_dir()
+                        status, folder = item.stat(), item.is_dir()
                     except OSError:  # a dangling link still is an image reference; reading it quarantines it
-                        stat, folder = item.stat(follow_symlinks=False), False
+                        status, folder = item.stat(follow_symlinks=False), False
                     path = os.path.join(root, item.name)
-                    entries.append(Entry(item.name, path, folder, stat.st_size, str(stat.st_mtime_ns)))
+                    entries.append(Entry(item.name, path, folder, status.st_size, str(status.st_mtime_ns)))
         return sorted(entries)
-    fs, path = _remote(uri)
+    fs, path = filesystem(uri)
     scheme = uri.split("://", 1)[0]
     entries = []
-    for info in fs.ls(path, detail=True):
+    with reached(uri):
+        infos = fs.ls(path, detail=True)
+    for info in infos:
         name = info["name"].rstrip("/").rsplit("/", 1)[-1]
         if not name.startswith(".") and info["name"].rstrip("/") != path.rstrip("/"):
             entries.append(_remote_entry(f"{scheme}://{info['name'].lstrip('/')}", info))
     return sorted(entries)
 
 
-def read_bytes(uri: str, offset: int = 0, length: int = -1) -> bytes:
-    """`length` bytes from `offset` (-1: to the end). Raises FileNotFoundError or OSError."""
+def names_in(uri: str) -> Iterator[tuple[str, bool]]:
+    """Names in a folder and whether they are folders, hidden ones left out, in any order.
+
+    Of a local folder as they are read, without a look at each file: the caller may stop at the first that it needs.
+    Raises FileNotFoundError or another OSError.
+    """
     if is_local(uri):
-        with open(absolute(uri), "rb") as file:
+        with os.scandir(absolute(uri)) as scan:
+            for item in scan:
+                if not item.name.startswith("."):
+                    yield item.name, item.is_dir()
+    else:
+        for found in listdir(uri):
+            yield found.name, found.is_dir
+
+
+def read_bytes(uri: str, offset: int = 0, length: int = -1, most: int | None = None) -> bytes:
+    """`length` bytes from `offset` (-1: to the end). Raises FileNotFoundError or another OSError.
+
+    most: raise OSError for more bytes than this, of a local file before any is read.
+    """
+    if is_local(uri):
+        with open_local(absolute(uri)) as file:
             if offset:
                 file.seek(offset)
+            if most is not None and length < 0:
+                _require_at_most(most, os.fstat(file.fileno()).st_size - offset, uri)
             return file.read(length)
-    fs, path = _remote(uri)
-    data: bytes = fs.cat_file(path, start=offset or None, end=None if length < 0 else offset + length)
+    fs, path = filesystem(uri)
+    wanted = most + 1 if length < 0 and most is not None else length
+    with reached(uri):
+        data: bytes = fs.cat_file(path, start=offset or None, end=None if wanted < 0 else offset + wanted)
+    if most is not None:
+        _require_at_most(most, len(data), uri)
     return data
+
+
+def _require_at_most(most: int, size: int, uri: str) -> None:
+    if size > most:
+        raise OSError(errno.EFBIG, f"more than {most} bytes", uri)
+
+
+def open_local(path: str) -> IO[bytes]:
+    """Open a regular file to read. Raises OSError for a pipe, socket or device, which could block for ever."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a folder has an error of its own
+        raise OSError(errno.EINVAL, "not a regular file (a pipe, socket or device)", path)
+    return open(path, "rb")
 
 
 def write_bytes(uri: str, data: bytes) -> None:
     """Write all or nothing: a reader sees the old content or the new, never a part."""
     if not is_local(uri):
-        fs, path = _remote(uri)
-        fs.pipe_file(path, data)  # object stores make a put visible as a whole
+        fs, path = filesystem(uri)
+        with reached(uri):
+            fs.pipe_file(path, data)  # object stores make a put visible as a whole
         return
-    path = absolute(uri)
+    with replacing(absolute(uri)) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[IO[bytes]]:
+    """A seekable stream that becomes the local file `path` only if the block ends without an error."""
     folder = os.path.dirname(path)
     os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{platform.node()}.{os.getpid()}.", suffix=".part")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
+        with os.fdopen(handle, "w+b") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide the set from the people it is shared with
@@ -153,20 +203,55 @@ def delete(uri: str) -> None:
         if os.path.exists(absolute(uri)):
             os.unlink(absolute(uri))
         return
-    fs, path = _remote(uri)
-    if fs.exists(path):
-        fs.rm_file(path)
+    fs, path = filesystem(uri)
+    with reached(uri):
+        if fs.exists(path):
+            fs.rm_file(path)
 
 
 def sweep(folder: str) -> None:
-    """Remove what killed writes have left in a local folder that is made to be given away."""
+    """Remove, at any depth of a local folder, the temporary files that killed writes have left.
+
+    Those of a process that is still at work stay; so do those of other machines that are less than a day old.
+    """
     if is_local(folder):
-        for path in Path(folder).rglob(".*.part"):
-            path.unlink()
+        for path in Path(absolute(folder)).rglob(".*.part"):
+            with contextlib.suppress(FileNotFoundError):  # its writer has just finished, or another run swept it
+                if path.is_file() and _abandoned(path):
+                    path.unlink()
+
+
+def _abandoned(path: Path) -> bool:
+    match = _PART.fullmatch(path.name)
+    if match is None:
+        return True
+    if match["host"] != platform.node():
+        return time.time() - path.stat().st_mtime > _OLD_SECONDS
+    return not is_running(int(match["pid"]))
+
+
+def is_running(pid: int) -> bool:
+    """Whether this machine has a process of that number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it belongs to somebody else
+        return True
+    return True
 
 
 def read_json(uri: str) -> Any:
-    return json.loads(read_bytes(uri))
+    """Raises OSError, or ValueError if the content is not JSON."""
+    return parse_json(read_bytes(uri))
+
+
+def parse_json(data: bytes) -> Any:
+    """`json.loads` whose every failure is a ValueError, nesting too deep for the parser among them."""
+    try:
+        return json.loads(data)
+    except RecursionError as error:
+        raise ValueError("JSON nested too deep") from error
 
 
 def write_json(uri: str, value: Any) -> None:

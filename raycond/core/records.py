@@ -8,7 +8,6 @@ the expected fingerprint and the output has the recorded digest; anything else i
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -39,13 +38,13 @@ def finish(output: str, expected: str, data: bytes | None, **facts: Any) -> dict
 def find(output: str, expected: str) -> dict[str, Any] | None:
     """The facts of a finished unit, or None if it is missing, stale or damaged."""
     try:
-        entry = json.loads(retrying(partial(files.read_bytes, record_of(output))))
+        entry = files.parse_json(retrying(partial(files.read_bytes, record_of(output))))
         if entry["fingerprint"] != expected:
             return None
         facts: dict[str, Any] = dict(entry["facts"])
+        return facts if "sha256" not in facts or whole(output, facts) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return facts if "sha256" not in facts or whole(output, facts) else None
 
 
 def whole(uri: str, facts: Mapping[str, Any]) -> bool:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import IO, cast
 
-import fsspec
-
 from raycond.core import files
+from raycond.core.remote import filesystem, reached
 
 
 @contextmanager
 def reader(uri: str) -> Iterator[IO[bytes]]:
     """A seekable stream over one file, local or remote. Raises OSError."""
     if files.is_local(uri):
-        with open(files.absolute(uri), "rb") as file:
+        with files.open_local(files.absolute(uri)) as file:
             yield file
     else:
-        with fsspec.open(uri, "rb") as file:
+        fs, path = filesystem(uri)
+        with reached(uri):
+            remote = fs.open(path, "rb")
+        with remote as file:
             yield cast(IO[bytes], file)
 
 
@@ -31,24 +31,11 @@ def writer(uri: str) -> Iterator[IO[bytes]]:
     Local: temporary file, fsync, rename. Remote: an object store shows an upload when it is closed; after an
     error it is discarded.
     """
-    if not files.is_local(uri):
-        fs, path = fsspec.core.url_to_fs(uri)
-        # a filesystem has one transaction at a time: a stream opened inside another's appears together with it
-        with nullcontext() if fs._intrans else fs.transaction, fs.open(path, "wb") as file:
-            yield cast(IO[bytes], file)
+    if files.is_local(uri):
+        with files.replacing(files.absolute(uri)) as file:
+            yield file
         return
-    path = files.absolute(uri)
-    folder = os.path.dirname(path)
-    os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as local:
-            yield local
-            local.flush()
-            os.fsync(local.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
+    fs, path = filesystem(uri)
+    # a filesystem has one transaction at a time: a stream opened inside another's appears together with it
+    with nullcontext() if fs._intrans else fs.transaction, fs.open(path, "wb") as file:
+        yield cast(IO[bytes], file)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 _JOINERS = "\u200c\u200d"  # Unicode's zero-width joiners: parts of ordinary words in several scripts
 
 
@@ -15,6 +17,16 @@ def shown(text: object, most: int = 200) -> str:
     cut = whole[:most]
     safe = cut if cut.isprintable() else "".join(_escaped(char) for char in cut)
     return safe + ("…" if len(whole) > most else "")
+
+
+def visible(text: str) -> str:
+    """`shown` at full length: the form in which names from data are stored, and in which they can be shown as they are."""
+    return text if text.isprintable() else "".join(_escaped(char) for char in text)
+
+
+def comparable(text: str) -> str:
+    """`visible` text in Unicode's composed form (NFC), so that one name has one spelling on every system."""
+    return visible(unicodedata.normalize("NFC", text))
 
 
 def storable(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ class Classes:
         if len(self.ids) != len(self.names):
             raise UserError(f"class list: {len(self.ids)} ids but {len(self.names)} names")
         if len(set(self.ids)) != len(self.ids):
-            repeated = sorted({i for i in self.ids if self.ids.count(i) > 1})
+            repeated = sorted(class_id for class_id, count in Counter(self.ids).items() if count > 1)
             raise UserError(f"class list: ids must be unique, repeated: {', '.join(repeated[:5])}")
 
     @classmethod
@@ -49,6 +50,10 @@ class Classes:
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Classes:
+        """Raises UserError unless `value` holds "ids" and "names", two lists of texts of one length."""
+        lists = [value.get(name) if isinstance(value, dict) else None for name in ("ids", "names")]
+        if not all(isinstance(part, list) and all(isinstance(item, str) for item in part) for part in lists):
+            raise UserError("class list: expected an object with ids and names, two lists of texts")
         return cls(tuple(value["ids"]), tuple(value["names"]))
 
 
@@ -70,7 +75,8 @@ def require_same(a: Classes, b: Classes, a_what: str, b_what: str) -> None:
         f"class lists differ ({'; '.join(detail)})\n"
         f"  {a_what} ({len(a)}): {_some(a.ids)}\n"
         f"  {b_what} ({len(b)}): {_some(b.ids)}\n"
-        "Give both the same class folders; order is the sorted order of their ids."
+        "Give both the same classes. Their order is the sorted order of the ids, that of the class list beside the data, "
+        "or that of a file given as --class-list."
     )
 
 

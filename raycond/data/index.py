@@ -7,12 +7,11 @@ merged in bounded memory. `manifest.json` is written last and says what the inde
 from __future__ import annotations
 
 import io
-import time
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,17 +20,23 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raycond.core import files, stream
-from raycond.core.errors import UserError
+from raycond.core.errors import UserError, parsing
 from raycond.core.retry import retrying
+from raycond.core.text import comparable, visible
 from raycond.data import quarantine
-from raycond.data.class_names import named
+from raycond.data.class_list import ClassList, classes_of
 from raycond.data.classes import Classes
 from raycond.data.quarantine import BadRecord
 from raycond.data.refs import ImageRef
 from raycond.data.rows import Row, RowSource
 
-FORMAT = 1
+FORMAT = 2
 PACKS = "packs"
+
+_EXPECTED = (
+    "expected labelled images: in a tar an image and its .cls or .json under one key (an archive of class folders must "
+    "be unpacked), in Parquet an image and a label in every row"
+)
 
 # Rows merged at once (about 100 bytes each).
 _PASS_ROWS = 2_000_000
@@ -39,7 +44,7 @@ _PASS_ROWS = 2_000_000
 _INDEX = pa.schema(
     [
         ("id", pa.string()),
-        ("uri", pa.string()),
+        ("uri", pa.binary()),  # a path need not be UTF-8
         ("offset", pa.int64()),
         ("length", pa.int64()),
         ("stamp", pa.string()),
@@ -86,20 +91,21 @@ class IndexSource(RowSource):
 
     def rows(self, label: int) -> Iterator[Row]:
         uri = _index_uri(self.folder, self.key)
-        try:
+        with parsing(uri, "an index", "open the source again"):
             footer = _footer(uri)
             with stream.reader(uri) as file:
                 table = pq.ParquetFile(file, metadata=footer).read_row_group(label)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise UserError(f"{uri}: the index cannot be read ({error}); open the source again") from error
-        columns = [table.column(name).to_pylist() for name in _INDEX.names]
-        for name, where, offset, length, stamp in zip(*columns, strict=True):
+            columns = [table.column(name).to_pylist() for name in _INDEX.names]
+        for name, path, offset, length, stamp in zip(*columns, strict=True):
+            where = os.fsdecode(path)
             where = files.join(self.folder, where) if where.startswith(f"{PACKS}/") else where
             yield Row(ImageRef(name, label, where, offset, length), length, stamp)
 
     @property
     def bad(self) -> list[BadRecord]:
-        found = quarantine.read(_bad_uri(self.folder, self.key))
+        uri = _bad_uri(self.folder, self.key)
+        with parsing(uri, "an index", "open the source again"):
+            found = quarantine.read(uri)
         return [record for record in found if record.label < len(self.classes)]
 
 
@@ -125,37 +131,55 @@ def open_index(
     index_dir: str,
     scan: Scan,
     *,
-    declared: Classes | None,
+    declared: ClassList | None,
+    wanted: ClassList | None = None,
     options: dict[str, Any],
 ) -> IndexSource:
     """Open the index of `inputs`, building what is missing or stale.
 
-    `declared` is the class list that came with the data; `options` is what else the scan depends on.
-    Raises UserError if no record has both an image and a label.
+    declared: the class list that came with the data. wanted: the one that the user gives. options: what else the scan
+    depends on. Raises UserError if no record has both an image and a label, or the classes are not those wanted.
     """
     folder = files.join(index_dir, f"{kind}-{files.digest([uri, split])[:16]}")
     entries = [retrying(partial(files.entry, one)) for one in inputs]
-    names = short_names(inputs)
-    wanted = {
+    names = [visible(name) for name in short_names(inputs)]
+    made_from = {
         "format": FORMAT,
-        "inputs": [[name, e.uri, e.size, e.stamp] for name, e in zip(names, entries, strict=True)],
-        "declared": None if declared is None else declared.to_dict(),
+        "inputs": [[name, visible(e.uri), e.size, e.stamp] for name, e in zip(names, entries, strict=True)],
+        "declared": _told(declared),
+        "wanted": _told(wanted),
         "options": options,
     }
-    index_key = files.digest(wanted)[:16]
+    index_key = files.digest(made_from)[:16]
     manifest_uri = files.join(folder, "manifest.json")
-    manifest = files.read_json(manifest_uri) if files.exists(manifest_uri) else {}
-    if manifest.get("made_from") != wanted or not _packs_sound(folder, manifest["packs"]):
-        parts, started = [], time.time()
+    manifest = _manifest(manifest_uri, folder)
+    if manifest is None or manifest["made_from"] != made_from:
+        parts = []
         for name, entry in zip(names, entries, strict=True):
             key = files.digest([FORMAT, kind, name, entry.uri, entry.size, entry.stamp, options])[:24]
             pack = f"{PACKS}/{key}.bin"
             parts.append(_part(folder, key, Input(name, entry, pack, files.join(folder, pack)), scan))
-        manifest = {"made_from": wanted, **_merge(uri, folder, index_key, parts, declared)}
+        with parsing(folder, "an index", "delete this folder and open the source again"):
+            merged = _merge(uri, folder, index_key, parts, declared, wanted)
+        manifest = {"made_from": made_from, **merged}
         files.write_json(manifest_uri, manifest)
-        _sweep(folder, index_key, parts, manifest["packs"], started)
+        _sweep(folder, index_key, parts, manifest["packs"])
     classes = Classes.from_dict(manifest["classes"])
     return IndexSource(uri, classes, folder=folder, key=index_key)
+
+
+def _told(classes: ClassList | None) -> Any:
+    return None if classes is None else [classes.classes.to_dict(), classes.positional]
+
+
+def _manifest(uri: str, folder: str) -> dict[str, Any] | None:
+    """What manifest.json says of an index that is there as a whole; None where it is missing, damaged or stale."""
+    try:
+        manifest = files.read_json(uri)
+        sound = "made_from" in manifest and "classes" in manifest and _packs_sound(folder, manifest["packs"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return dict(manifest) if sound else None
 
 
 def short_names(uris: Sequence[str]) -> list[str]:
@@ -171,19 +195,31 @@ def short_names(uris: Sequence[str]) -> list[str]:
 def _part(folder: str, key: str, source: Input, scan: Scan) -> str:
     """Scan one input file unless that was done before; gives its part file."""
     uri = files.join(folder, "parts", f"{key}.parquet")
-    if files.exists(uri) and _packs_sound(folder, _pack_sizes(_read(uri, ["uri", "offset", "length", "reason"]))):
+    if _part_sound(folder, uri):
         return uri
-    columns: list[list[Any]] = [[] for _ in Record._fields]
+    columns: dict[str, list[Any]] = {name: [] for name in Record._fields}
     for record in scan(source):
-        for column, value in zip(columns, record, strict=True):
-            column.append(value)
-    table = pa.table(
-        dict(zip(Record._fields, columns, strict=True)), pa.schema([_PART.field(n) for n in Record._fields])
-    )
+        for name, value in zip(Record._fields, _storable(record), strict=True):
+            columns[name].append(value)
+    table = pa.table(columns, pa.schema([_PART.field(name) for name in Record._fields]))
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     files.write_bytes(uri, buffer.getvalue())
     return uri
+
+
+def _storable(record: Record) -> tuple[Any, ...]:
+    """A record whose texts can be stored as UTF-8, whatever the data says."""
+    label = record.label and record.label[0] + comparable(record.label[1:])
+    reason = record.reason and visible(record.reason)
+    return record._replace(id=visible(record.id), label=label, uri=os.fsencode(record.uri), reason=reason)  # type: ignore[arg-type]
+
+
+def _part_sound(folder: str, uri: str) -> bool:
+    try:
+        return _packs_sound(folder, _pack_sizes(_read(uri, ["uri", "offset", "length", "reason"])))
+    except (OSError, ValueError, KeyError):  # Arrow's errors are among them
+        return False
 
 
 def _read(uri: str, columns: list[str]) -> pa.Table:
@@ -196,7 +232,7 @@ def _pack_sizes(table: pa.Table) -> dict[str, int]:
     if not packed.num_rows:
         return {}
     ends = pc.add(packed["offset"], packed["length"])
-    return {packed["uri"][0].as_py(): pc.max(ends).as_py()}
+    return {os.fsdecode(packed["uri"][0].as_py()): pc.max(ends).as_py()}
 
 
 def _packs_sound(folder: str, packs: dict[str, int]) -> bool:
@@ -206,7 +242,9 @@ def _packs_sound(folder: str, packs: dict[str, int]) -> bool:
         return False
 
 
-def _merge(uri: str, folder: str, key: str, parts: list[str], declared: Classes | None) -> dict[str, Any]:
+def _merge(
+    uri: str, folder: str, key: str, parts: list[str], declared: ClassList | None, wanted: ClassList | None
+) -> dict[str, Any]:
     """Write the index (one row group per label, rows sorted by id) and the bad records."""
     counts: Counter[str] = Counter()
     packs: dict[str, int] = {}
@@ -215,7 +253,7 @@ def _merge(uri: str, folder: str, key: str, parts: list[str], declared: Classes 
         packs |= _pack_sizes(table)
         good = table.filter(pc.is_null(table["reason"]))
         counts.update({v["values"]: v["counts"] for v in pc.value_counts(good["label"]).to_pylist()})
-    classes, index = _classes(counts, declared)
+    classes, index = classes_of(counts, declared, wanted, uri)
     bad = [record for part in parts for record in _bad(part, classes, index)]
     sizes = [0] * len(classes)
     for label, count in counts.items():
@@ -223,7 +261,7 @@ def _merge(uri: str, folder: str, key: str, parts: list[str], declared: Classes 
             sizes[index[label]] += count
     if not sum(sizes):
         reasons = "; ".join(f"{record.id}: {record.reason}" for record in sorted(bad)[:3])
-        raise UserError(f"{uri}: no record has both an image and a label ({len(bad)} bad records: {reasons})")
+        raise UserError(f"{uri}: no record has both an image and a label ({len(bad)} bad records: {reasons}); {_EXPECTED}")
     with stream.writer(_index_uri(folder, key)) as out, pq.ParquetWriter(out, _INDEX) as writer:
         for first, last in _passes(sizes):
             table = pa.concat_tables([_labels(part, index, first, last) for part in parts])
@@ -236,32 +274,6 @@ def _merge(uri: str, folder: str, key: str, parts: list[str], declared: Classes 
     return {"classes": classes.to_dict(), "counts": sizes, "bad": len(set(bad)), "packs": packs}
 
 
-def _classes(labels: Iterable[str], declared: Classes | None) -> tuple[Classes, dict[str, int]]:
-    """The class list and the position of every label that is in it. Negative numbers mean "no label"."""
-    known = [label for label in labels if label[0] == "s" or int(label[1:]) >= 0]
-    if declared is None:
-        ids = list({label[1:] for label in known})
-        numbers = all(label[0] == "i" for label in known)
-        classes = named(sorted(ids, key=lambda text: (int(text) if numbers else 0, text)))
-        place = {class_id: k for k, class_id in enumerate(classes.ids)}
-        return classes, {label: place[label[1:]] for label in known}
-    place = {class_id: k for k, class_id in enumerate(declared.ids)}
-    # Ids that are numbers name the labels; otherwise a number is a position.
-    numbered = all(class_id.isascii() and class_id.isdigit() for class_id in declared.ids)
-    repeats = Counter(declared.names)
-    by_name = {name: k for k, name in enumerate(declared.names) if repeats[name] == 1}
-    index = {}
-    for label in known:
-        text = label[1:]
-        if label[0] == "i" and not numbered:
-            k = int(text) if int(text) < len(declared) else None
-        else:
-            k = place.get(text, by_name.get(text) if label[0] == "s" else None)
-        if k is not None:
-            index[label] = k
-    return declared, index
-
-
 def _bad(part: str, classes: Classes, index: dict[str, int]) -> Iterator[BadRecord]:
     table = _read(part, ["id", "uri", "label", "reason"])
     known = pa.array(list(index), pa.string())
@@ -269,7 +281,8 @@ def _bad(part: str, classes: Classes, index: dict[str, int]) -> Iterator[BadReco
     for row in rest.to_pylist():
         label = -1 if row["label"] is None else index.get(row["label"], -1)
         reason = row["reason"] or f"label {row['label'][1:]} is not one of the {len(classes)} classes"
-        yield BadRecord(row["id"], label, classes.ids[label] if label >= 0 else "", row["uri"], reason)
+        class_id = classes.ids[label] if label >= 0 else ""
+        yield BadRecord(row["id"], label, class_id, visible(os.fsdecode(row["uri"])), reason)
 
 
 def _passes(sizes: list[int]) -> Iterator[tuple[int, int]]:
@@ -295,7 +308,7 @@ def _labels(part: str, index: dict[str, int], first: int, last: int) -> pa.Table
     return table.select(_INDEX.names).append_column("k", pa.array(numbers, pa.int32()))
 
 
-def _sweep(folder: str, key: str, parts: list[str], packs: dict[str, int], started: float) -> None:
+def _sweep(folder: str, key: str, parts: list[str], packs: dict[str, int]) -> None:
     """Delete what belongs to an earlier state of the source, and what a killed build left half written."""
     kept = {*parts, *(files.join(folder, name) for name in packs), _index_uri(folder, key), _bad_uri(folder, key)}
     for name in ("parts", PACKS, "classes"):
@@ -303,7 +316,4 @@ def _sweep(folder: str, key: str, parts: list[str], packs: dict[str, int], start
         for entry in files.listdir(inner) if files.exists(inner) else []:
             if files.join(inner, entry.name) not in kept:
                 files.delete(files.join(inner, entry.name))
-        if files.is_local(inner):
-            for path in Path(inner).glob(".*.part"):
-                if path.stat().st_mtime < started:  # a later one is another process's, at work
-                    path.unlink()
+        files.sweep(inner)

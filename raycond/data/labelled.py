@@ -1,31 +1,46 @@
-"""A labelled, possibly weighted image set in memory, and what training needs to know of it."""
+"""A labelled, possibly weighted image set, and the file that keeps a decoded split for all trainings of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import IO
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raycond.core import stream
+from raycond.core import files, stream
 from raycond.core.errors import UserError
+from raycond.core.tensors import read_safetensors
+
+_HEADER_BYTES = 1024  # of a decoded split, its length field included
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """A set in memory: images (n, channels, size, size) uint8, labels (n,) int64, weights (n,) float32 or None.
+    """A set of labelled images.
+
+    The images may be mapped from a file, so that most of them are on no page of memory yet: read them batch by batch,
+    as `images[rows]` or `images.split(n)`, and move the batch.
 
     Raises UserError where the parts do not fit together.
     """
 
     images: Tensor
+    """(n, channels, size, size) uint8."""
     labels: Tensor
+    """(n,) int64."""
     classes: int
+    """Number of classes; labels are below it."""
     weights: Tensor | None = None
+    """(n,) float32, one weight an image; None where all count the same."""
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
@@ -53,21 +68,20 @@ class LabelledImages:
         """The same set with images of at most `side` pixels, averaged over areas; itself if they already are."""
         if side is None or self.images.shape[-1] <= side:
             return self
-        parts = [
-            F.interpolate(part.float(), (side, side), mode="area").round().to(torch.uint8)
-            for part in self.images.split(256)
-        ]
-        return replace(self, images=torch.cat(parts))
+        small = torch.empty((*self.images.shape[:2], side, side), dtype=torch.uint8, device=self.images.device)
+        for part, source in zip(small.split(256), self.images.split(256), strict=True):
+            part.copy_(F.interpolate(source.float(), (side, side), mode="area").round())
+        return replace(self, images=small)
 
     def centre(self, side: int) -> LabelledImages:
-        """The same set with the central `side` pixels of each image; itself if they have that size."""
+        """The same set with the central `side` pixels of each image, as a view: nothing is copied."""
         edge = self.images.shape[-1] - side
         if edge == 0:
             return self
         if edge < 0:
             raise UserError(f"images of {self.images.shape[-1]} pixels have no centre of {side}")
         low = edge // 2
-        return replace(self, images=self.images[:, :, low : low + side, low : low + side].contiguous())
+        return replace(self, images=self.images[:, :, low : low + side, low : low + side])
 
 
 def pixel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,20 +113,89 @@ def class_mean_one(weights: Tensor, labels: Tensor) -> Tensor:
     return (exact / mean[labels]).float()
 
 
-def labelled(images: np.ndarray, labels: Sequence[int], classes: int, weights: torch.Tensor | None) -> LabelledImages:
-    """From (N, H, W, C) uint8."""
-    tensor = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+def labelled(
+    images: np.ndarray | Sequence[np.ndarray], labels: Sequence[int], classes: int, weights: Tensor | None
+) -> LabelledImages:
+    """From (N, H, W, C) uint8, as one array or as a sequence of (H, W, C); copied once."""
+    height, width, channels = images[0].shape
+    tensor = torch.empty((len(images), channels, height, width), dtype=torch.uint8)
+    for target, image in zip(tensor.numpy(), images, strict=True):
+        target[...] = image.transpose(2, 0, 1)
     return LabelledImages(tensor, torch.tensor(labels), classes, weights)
 
 
-def write_pixels(uri: str, images: np.ndarray, labels: np.ndarray) -> None:
-    """A decoded split, images (N, H, W, C) uint8 and labels (N,), as an uncompressed npz."""
-    with stream.writer(uri) as file:
-        np.savez(file, images=images, labels=labels)
+class PixelWriter:
+    """Writes a decoded split image by image, so that it need not fit into memory. Made by `pixel_writer`.
+
+    The file is safetensors: `labels` (capacity,) int64, of which the unused rest is -1, then `images` (n, C, H, W)
+    uint8. The header has a fixed length, because the number of images is known only at the end.
+    """
+
+    def __init__(self, file: IO[bytes], capacity: int, shape: tuple[int, int, int]) -> None:
+        self._file, self._shape = file, shape
+        self._labels = np.full(capacity, -1, "<i8")
+        self.count = 0
+        file.seek(_HEADER_BYTES + self._labels.nbytes)
+
+    def add(self, image: np.ndarray, label: int) -> None:
+        """One image, (H, W, C) uint8."""
+        pixels = np.ascontiguousarray(image.transpose(2, 0, 1))
+        if pixels.shape != self._shape or pixels.dtype != np.uint8:
+            raise ValueError(f"an image of {pixels.dtype} {pixels.shape} among images of uint8 {self._shape}")
+        self._file.write(pixels.data)
+        self._labels[self.count] = label
+        self.count += 1
+
+    def finish(self) -> None:
+        start = self._labels.nbytes
+        shape = [self.count, *self._shape]
+        head = {
+            "labels": {"dtype": "I64", "shape": list(self._labels.shape), "data_offsets": [0, start]},
+            "images": {"dtype": "U8", "shape": shape, "data_offsets": [start, start + int(np.prod(shape))]},
+        }
+        text = json.dumps(head).encode().ljust(_HEADER_BYTES - 8)
+        self._file.seek(0)
+        self._file.write(len(text).to_bytes(8, "little") + text)
+        self._file.write(self._labels.tobytes())
+
+
+@contextmanager
+def pixel_writer(uri: str, capacity: int, shape: tuple[int, int, int]) -> Iterator[PixelWriter]:
+    """A writer of at most `capacity` decoded images (C, H, W); the file is there if the block ends without an error.
+
+    For an object store the file is first put together on a local disk. Raises OSError.
+    """
+    if files.is_local(uri):
+        with files.replacing(files.absolute(uri)) as file:
+            writer = PixelWriter(file, capacity, shape)
+            yield writer
+            writer.finish()
+        return
+    with tempfile.TemporaryFile() as spool:
+        writer = PixelWriter(spool, capacity, shape)
+        yield writer
+        writer.finish()
+        spool.seek(0)
+        with stream.writer(uri) as file:
+            shutil.copyfileobj(spool, file, 1 << 20)
+
+
+def write_pixels(uri: str, images: np.ndarray, labels: Sequence[int] | np.ndarray) -> None:
+    """A decoded split that is in memory: images (N, H, W, C) uint8 and labels (N,)."""
+    height, width, channels = images.shape[1:]
+    with pixel_writer(uri, len(images), (channels, height, width)) as writer:
+        for image, label in zip(images, labels, strict=True):
+            writer.add(image, int(label))
 
 
 @lru_cache(maxsize=2)
 def pixels(uri: str, classes: int) -> LabelledImages:
-    """A decoded split, read once per process and shared by all its trainings."""
-    with stream.reader(uri) as file, np.load(file, allow_pickle=False) as arrays:
-        return labelled(arrays["images"], arrays["labels"].tolist(), classes, None)
+    """A decoded split. A local file is mapped, so that all trainings on a machine share one copy of it, in the system's
+    page cache; a remote one is read once per process.
+
+    Raises OSError, or UserError if the file is not of a decoded split.
+    """
+    tensors, _ = read_safetensors(uri)
+    if tensors.keys() != {"images", "labels"}:
+        raise UserError(f"{uri}: not a decoded split; delete it, and it will be made again")
+    return LabelledImages(tensors["images"], tensors["labels"][: len(tensors["images"])].clone(), classes)

@@ -6,19 +6,21 @@ index therefore copies the encoded bytes, unchanged, into pack files (one per in
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raycond.core import files, stream
-from raycond.core.errors import UserError
-from raycond.data.class_names import named, read_class_list
+from raycond.core.errors import UserError, parsing
+from raycond.core.text import comparable, visible
+from raycond.data.class_list import ClassList, beside
+from raycond.data.class_names import named, with_names
 from raycond.data.classes import Classes, require_same
 from raycond.data.index import IndexSource, Input, Record, open_index
+from raycond.data.references import Refused, resolve
 
 _IMAGE_NAMES = ("image", "img", "jpg")
 _LABEL_NAMES = ("label", "labels", "cls", "class", "fine_label")
@@ -34,24 +36,56 @@ def open_parquet(
     index_dir: str,
     image_column: str | None = None,
     label_column: str | None = None,
+    wanted: ClassList | None = None,
+    image_root: str | None = None,
+    protocols: Sequence[str] = (),
 ) -> IndexSource:
     """Open Parquet files with an image and a label column, found by Hugging Face's features or by name.
 
-    Classes: the ClassLabel's names, else classes.json or classes.txt beside the files, else the labels sorted.
+    Classes: the ClassLabel's names, of which a whole number is a position, else classes.json or classes.txt beside the
+    files, else the labels in the order of `in_order`. wanted: the user's class list, which decides the order instead.
+    image_root, protocols: a folder and protocols that paths of images may name besides the source's own; see
+    `references.resolve`.
+
     Raises UserError if the columns are not there, a file is damaged, or nothing in them is usable; ClassMismatch
     if the files' ClassLabel names differ.
     """
     schema = _schema(inputs[0])
     image, label = _columns(inputs[0], schema, image_column, label_column)
-    declared = _label_names(schema, label)
-    if declared is None:
-        declared, _ = read_class_list([inputs[0].rsplit("/", 1)[0], uri])
-    options = {"image": image, "label": label}
-    scan = partial(copy, image=image, label=label, names=_label_names(schema, label))
-    return open_index(uri, "parquet", split, inputs, index_dir, scan, declared=declared, options=options)
+    names = _label_names(schema, label)
+    parent = inputs[0].rsplit("/", 1)[0]
+    declared = ClassList(names, positional=True) if names is not None else beside([parent, uri]) if not wanted else None
+    roots = [uri if uri != inputs[0] and files.is_dir(uri) else parent]
+    roots += [files.absolute(image_root)] if image_root else []
+    options = {"image": image, "label": label, "roots": [*map(visible, roots)], "protocols": sorted(protocols)}
+    scan = partial(copy, image=image, label=label, names=names, roots=roots, protocols=tuple(protocols))
+    return open_index(
+        uri, "parquet", split, inputs, index_dir, scan, declared=declared, wanted=wanted, options=options
+    )
 
 
-def copy(source: Input, image: str, label: str, names: Classes | None) -> Iterator[Record]:
+def is_dataset(uri: str, image_column: str | None = None, label_column: str | None = None) -> bool:
+    """Whether a Parquet file has an image and a label column."""
+    try:
+        _columns(uri, _schema(uri), image_column, label_column)
+    except UserError:
+        return False
+    return True
+
+
+def has_paths(uri: str, image_column: str | None = None, label_column: str | None = None) -> bool:
+    """Whether the first images of a Parquet file are not in it but beside it."""
+    try:
+        image, label = _columns(uri, _schema(uri), image_column, label_column)
+        pictures, _ = next(_batches(uri, image, label), ([], []))
+    except UserError:
+        return False
+    return any(isinstance(p, dict) and p.get("bytes") is None and p.get("path") for p in pictures)
+
+
+def copy(
+    source: Input, image: str, label: str, names: Classes | None, roots: Sequence[str], protocols: Sequence[str] = ()
+) -> Iterator[Record]:
     """Copy one file's encoded images into its pack; gives its records, in row order."""
     uri, stamp = source.entry.uri, source.entry.stamp
     schema = _schema(uri)
@@ -64,7 +98,7 @@ def copy(source: Input, image: str, label: str, names: Classes | None) -> Iterat
         offset = 0
         for pictures, labels in _batches(uri, image, label):
             for picture, value in zip(pictures, labels, strict=True):
-                record = _record(source, row, picture, value, offset)
+                record = _record(source, row, picture, value, offset, roots, protocols)
                 data = picture["bytes"] if isinstance(picture, dict) else picture
                 if record.uri == source.pack and data:
                     pack.write(data)
@@ -73,56 +107,58 @@ def copy(source: Input, image: str, label: str, names: Classes | None) -> Iterat
                 row += 1
 
 
-def _record(source: Input, row: int, picture: Any, value: Any, offset: int) -> Record:
+def _record(
+    source: Input, row: int, picture: Any, value: Any, offset: int, roots: Sequence[str], protocols: Sequence[str]
+) -> Record:
     name = f"{source.name}/{row:08d}"
-    label = None if value is None else f"s{value}" if isinstance(value, str) else f"i{int(value)}"
+    label = None if value in (None, "") else f"s{value}" if isinstance(value, str) else f"i{int(value)}"
     data, path = (picture.get("bytes"), picture.get("path")) if isinstance(picture, dict) else (picture, None)
     if label is None:
         return Record(name, None, source.entry.uri, reason="no label")
     if data is not None:
         return Record(name, label, source.pack, offset, len(data))
     if path:
-        where = path if "://" in path else files.join(source.entry.uri.rsplit("/", 1)[0], path)
-        where = path if path.startswith("/") else where
-        try:
-            entry = files.entry(where)
-        except OSError:
-            return Record(name, label, where, reason="no image bytes, and no file at its path")
-        return Record(name, label, where, 0, -1, f"{entry.size} {entry.stamp}")
+        return _referred(Record(name, label, source.entry.uri), str(path), roots, protocols)
     return Record(name, label, source.entry.uri, reason="no image")
 
 
+def _referred(record: Record, path: str, roots: Sequence[str], protocols: Sequence[str]) -> Record:
+    """The record of an image that the row names by a path: relative to the file, or to one of the roots."""
+    try:
+        folders = (record.uri.rsplit("/", 1)[0], *roots)
+        places = list(dict.fromkeys(resolve(path, folder, roots, protocols) for folder in folders))
+    except Refused as error:
+        return record._replace(reason=f"{error}: {visible(path)[:200]}")
+    for place in places:
+        try:
+            entry = files.entry(place)
+        except (OSError, ValueError):  # a name that the system does not take
+            continue
+        return record._replace(uri=place, offset=0, length=-1, stamp=f"{entry.size} {entry.stamp}")
+    return record._replace(uri=places[0], reason="no image bytes, and no file at its path")
+
+
 def _batches(uri: str, image: str, label: str) -> Iterator[tuple[list[Any], list[Any]]]:
-    with _reading(uri) as file:
-        parquet = pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
-        for batch in parquet.iter_batches(_BATCH, columns=[image, label], use_threads=False):
-            yield batch.column(image).to_pylist(), batch.column(label).to_pylist()
+    with stream.reader(uri) as file:
+        with parsing(uri, "Parquet"):
+            parquet = pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
+            batches = parquet.iter_batches(_BATCH, columns=[image, label], use_threads=False)
+        while True:
+            with parsing(uri, "Parquet"):
+                if (batch := next(batches, None)) is None:
+                    return
+                pair = batch.column(image).to_pylist(), batch.column(label).to_pylist()
+            yield pair
 
 
 def _schema(uri: str) -> pa.Schema:
-    with _reading(uri) as file:
+    with parsing(uri, "Parquet"), stream.reader(uri) as file:
         return pq.read_schema(file)
-
-
-class _reading:  # noqa: N801 - used as a statement
-    """`stream.reader` whose Arrow errors name the file."""
-
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
-        self.stream = stream.reader(uri)
-
-    def __enter__(self) -> IO[bytes]:
-        return self.stream.__enter__()
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self.stream.__exit__(None, None, None)
-        if isinstance(error, (pa.ArrowException, OSError)):
-            raise UserError(f"{self.uri}: cannot be read as Parquet ({error}); copy it again") from error
 
 
 def _features(schema: pa.Schema) -> dict[str, Any]:
     try:
-        found = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        found = files.parse_json((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, ValueError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -130,12 +166,15 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
 
 def _label_names(schema: pa.Schema, label: str) -> Classes | None:
     feature = _features(schema).get(label)
-    if not isinstance(feature, dict) or feature.get("_type") != "ClassLabel" or not feature.get("names"):
+    if not isinstance(feature, dict) or feature.get("_type") != "ClassLabel":
         return None
-    names = [str(name) for name in feature["names"]]
-    if len(set(names)) < len(names):  # ImageNet has two cranes; names for people may repeat, ids may not
-        return Classes.of([str(k) for k in range(len(names))], names)
-    return named(names)
+    names = feature.get("names")
+    if not isinstance(names, list) or not names:
+        return None
+    texts = [comparable(str(name)) for name in names]
+    if len(set(texts)) < len(texts):  # ImageNet has two cranes; names for people may repeat, ids may not
+        return with_names([str(k) for k in range(len(texts))], texts)
+    return named(texts)
 
 
 def _columns(uri: str, schema: pa.Schema, image: str | None, label: str | None) -> tuple[str, str]:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from raycond.core import files
 from raycond.core.errors import UserError
+from raycond.core.text import visible
 from raycond.data.refs import ImageRef
 
 SCHEMA = pa.schema(
@@ -37,7 +38,8 @@ class BadRecord(NamedTuple):
 
     @classmethod
     def of(cls, ref: ImageRef, class_id: str, reason: str) -> BadRecord:
-        return cls(ref.id, ref.label, class_id, ref.uri, reason)
+        """Of a reference, in a form that can be stored and shown whatever the names in the data are."""
+        return cls(ref.id, ref.label, class_id, visible(ref.uri), visible(reason))
 
 
 def write(uri: str, records: Iterable[BadRecord]) -> None:

@@ -23,17 +23,33 @@ class Row(NamedTuple):
     stamp: str
 
 
+class Listing(NamedTuple):
+    """What listing one class gives: how many images it has, and their fingerprint."""
+
+    images: int
+    fingerprint: str
+
+
 @dataclass(frozen=True)
 class RowSource:
-    """Base of the sources: subclasses give `rows(label)`; nothing per image is kept between calls.
-
-    `limit` keeps that many images of each class: those with the smallest SHA-1 of their id, so that the choice
-    depends on neither the order of listing nor the machine.
-    """
+    """Base of the sources: subclasses give `rows(label)`; nothing per image is kept between calls."""
 
     uri: str
+    """What the user named."""
+
     classes: Classes
+    """The classes in the order of their labels."""
+
     limit: int | None = None
+    """Keep that many images of each class: those with the smallest SHA-1 of their id, so that the choice depends on
+    neither the order of listing nor the machine."""
+
+    split: str | None = None
+    """The word under which the data names the part that was opened, such as train, Testing or t10k; None if it names no
+    splits, so that all of it was opened."""
+
+    description: str = ""
+    """What was opened, in a sentence for people: the kind of source, the place, and what was left alone."""
 
     def rows(self, label: int) -> Iterable[Row]:
         """Every image of the class, in any order."""
@@ -49,13 +65,19 @@ class RowSource:
 
         Raises UserError if the label is not one of the classes or the class cannot be listed.
         """
-        return [row.ref for row in self._chosen(label)]
+        return [row.ref for row in self.chosen(label)]
 
     def fingerprint(self, label: int) -> str:
         """SHA-256 over (id, size, stamp) of the images that `refs` gives: changes when one of them does."""
-        return files.digest([[row.ref.id, row.size, row.stamp] for row in self._chosen(label)])
+        return self.listing(label).fingerprint
 
-    def _chosen(self, label: int) -> list[Row]:
+    def listing(self, label: int) -> Listing:
+        """How many images `refs` gives and their fingerprint, for the price of listing the class once."""
+        rows = self.chosen(label)
+        return Listing(len(rows), files.digest([[row.ref.id, row.size, row.stamp] for row in rows]))
+
+    def chosen(self, label: int) -> list[Row]:
+        """The rows of the class that `limit` leaves, sorted by id."""
         if not 0 <= label < len(self.classes):
             raise UserError(f"{self.uri}: label {label} is not one of the {len(self.classes)} classes")
         rows = self.rows(label)

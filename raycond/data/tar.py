@@ -2,114 +2,191 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import re
-import tarfile
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO
 
-from raycond.core import stream
+from raycond.core import files, stream
 from raycond.core.errors import UserError
-from raycond.data.class_names import read_class_list
+from raycond.core.text import visible
+from raycond.data.class_list import ClassList, beside
+from raycond.data.entries import ending, has_image_ending, may_be_image
+from raycond.data.formats import kind_of
 from raycond.data.index import IndexSource, Input, Record, open_index
+from raycond.data.tar_headers import Damaged, Member, Unfinished, members
 
 UNPACK = "images are read by their byte range, which needs plain .tar files; decompress it first (gunzip, zstd -d)"
 
-_IMAGES = frozenset({"jpg", "jpeg", "png", "webp"})
 _FIELDS = ("label", "cls", "class", "class_id")
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 # A label file larger than this is not one.
 _LABEL_BYTES = 1 << 20
 
+_HEAD_BYTES = 64
+_PEEKED = 64  # members looked at to see whether a tar is a data set
 
-def open_tars(uri: str, split: str, tars: Sequence[str], index_dir: str) -> IndexSource:
-    """Open WebDataset tars. Classes: classes.json or classes.txt beside them, else the labels in sorted order.
 
+def open_tars(
+    uri: str,
+    split: str,
+    tars: Sequence[str],
+    index_dir: str,
+    wanted: ClassList | None = None,
+) -> IndexSource:
+    """Open WebDataset tars. Classes: classes.json or classes.txt beside them, else the labels in the order of `in_order`.
+
+    wanted: the user's class list, in place of these.
     Raises UserError if a tar is compressed or damaged, or nothing in them is usable.
     """
-    declared, _ = read_class_list([tars[0].rsplit("/", 1)[0], uri])
-    return open_index(uri, "tar", split, tars, index_dir, scan, declared=declared, options={})
+    declared = None if wanted else beside([tars[0].rsplit("/", 1)[0], uri])
+    return open_index(uri, "tar", split, tars, index_dir, scan, declared=declared, wanted=wanted, options={})
+
+
+def is_dataset(uri: str) -> bool:
+    """Whether a tar begins with labelled images; an archive of class folders does not."""
+    try:
+        with stream.reader(uri) as file:
+            found = {ending(m.name) for m in itertools.islice(members(file, files.entry(uri).size), _PEEKED)}
+    except (OSError, Damaged):
+        return False
+    return bool(found & {"cls", "json"}) and any(has_image_ending(f"x.{end}") for end in found)
 
 
 @dataclass
 class _Sample:
     """What was met of one key so far."""
 
-    image: tuple[str, int, int] | None = None  # member name, offset, length
+    image: Member | None = None
     label: str | None = None
+    labelled: str = ""
+    """Name of the member that holds the label."""
+
     problem: str | None = None
+    """What is wrong with that label."""
+
+
+@dataclass
+class _Samples:
+    """The samples of one tar, by the name without its last ending."""
+
+    by_key: dict[str, _Sample] = field(default_factory=dict)
+    names: Counter[str] = field(default_factory=Counter)
+
+    def add(self, member: Member, data: bytes | None) -> str | None:
+        """Put a member where it belongs; gives the reason if it cannot be used."""
+        stem, dot, last = member.name.rpartition(".")
+        key, last = (stem, last.lower()) if dot and "/" not in last else (member.name, "")
+        sample = self.by_key.setdefault(key, _Sample())
+        if last in ("cls", "json"):
+            if last == "cls" or sample.label is None:
+                sample.labelled = member.name
+                try:
+                    sample.label = _from_cls(data) if last == "cls" else _from_json(data)
+                except ValueError as error:
+                    sample.problem = str(error)
+            return None
+        if member.sparse:
+            return "a sparse member, whose bytes do not lie together"
+        if sample.image is not None:
+            return "a second image with the same key"
+        sample.image = member
+        return None
+
+    def join(self) -> None:
+        """WebDataset ends a key at the first dot: what has no partner under the longer key is looked for under that.
+
+        An image beside a complete sample of the shorter key is one more field of it, such as a mask (x.seg.png beside
+        x.jpg and x.cls), unless a number tells the two apart; it is not a sample that lost its label.
+        """
+        short = defaultdict(list)
+        for key in self.by_key:
+            short[_short(key)].append(key)
+        for start, keys in short.items():
+            if len(keys) == 1:
+                continue
+            whole = [key for key in keys if self.by_key[key].image and self.by_key[key].labelled]
+            images = [key for key in keys if self.by_key[key].image and not self.by_key[key].labelled]
+            labels = [key for key in keys if self.by_key[key].labelled and not self.by_key[key].image]
+            if start in whole:
+                for key in images:
+                    if not key.removeprefix(start).strip(".").isdigit():
+                        del self.by_key[key]
+            elif len(images) == len(labels) == 1 and not whole:
+                image = self.by_key.pop(images[0]).image
+                self.by_key[labels[0]].image = image
 
 
 def scan(source: Input) -> Iterator[Record]:
     """Records of one tar, bad ones with their reason. Raises UserError if the tar is compressed or damaged."""
     uri, stamp = source.entry.uri, source.entry.stamp
-    samples: dict[str, _Sample] = {}
+    samples = _Samples()
     with stream.reader(uri) as file:
-        head = file.read(8)
-        for magic, name in _PACKED.items():
-            if head.startswith(magic):
-                raise UserError(f"{uri}: compressed with {name}; {UNPACK}")
-        file.seek(0)
-        ends: list[str] = []
+        _require_plain(uri, file.read(8))
         try:
-            for member, data in _members(file, ends):
-                extra = _add(samples, member, data)
-                if extra:
-                    yield Record(f"{source.name}/{member.name}", None, uri, stamp=stamp, reason=extra)
-        except (tarfile.TarError, EOFError) as error:
+            for member in members(file, source.entry.size):
+                if (data := _needed(file, member)) is None:
+                    continue
+                if reason := samples.add(_plain_name(member), data):
+                    samples.names[member.name] += 1
+                    count = samples.names[member.name]
+                    name = f"{member.name}#{count}" if count > 1 else member.name
+                    yield Record(f"{source.name}/{visible(name)}", None, uri, stamp=stamp, reason=reason)
+        except Unfinished as error:
+            yield Record(source.name, None, uri, stamp=stamp, reason=str(error))
+        except Damaged as error:
             raise UserError(f"{uri}: the tar is cut short or damaged ({error}); copy it again") from error
-    for reason in ends:
-        yield Record(source.name, None, uri, stamp=stamp, reason=reason)
-    for key, sample in samples.items():
-        if sample.image is None:
-            reason = "no image (jpg, jpeg, png or webp) with this key"
-            yield Record(f"{source.name}/{key}", sample.label, uri, stamp=stamp, reason=reason)
-            continue
-        name, offset, length = sample.image
-        missing = None if sample.label else sample.problem or "no label (.cls or .json) with this key"
-        yield Record(f"{source.name}/{name}", sample.label, uri, offset, length, stamp, missing)
+    samples.join()
+    for key, sample in samples.by_key.items():
+        yield _record(source, key, sample)
 
 
-def _members(file: IO[bytes], ends: list[str]) -> Iterator[tuple[tarfile.TarInfo, bytes | None]]:
-    """Each regular member, with its bytes if it holds a label; `ends` gets what is odd about the tar's end."""
-    with tarfile.open(fileobj=file, mode="r:") as tar:
-        while (member := tar.next()) is not None:
-            tar.members.clear()  # type: ignore[attr-defined]  # tarfile keeps them all: much memory for a large tar
-            if member.isreg() and not member.issparse():
-                data = None
-                if member.name.lower().endswith((".cls", ".json")) and member.size <= _LABEL_BYTES:
-                    taken = tar.extractfile(member)
-                    data = taken.read() if taken else None
-                yield member, data
-        # tarfile takes a damaged header, or the file's end, for the end of the archive.
-        file.seek(tar.offset)
-        block = file.read(tarfile.BLOCKSIZE)
-    if any(block) or 0 < len(block) < tarfile.BLOCKSIZE:
-        raise tarfile.ReadError("damaged header")
-    if not block:
-        ends.append("the tar has no end mark; it may be cut short")
+def _record(source: Input, key: str, sample: _Sample) -> Record:
+    uri, stamp = source.entry.uri, source.entry.stamp
+    if sample.image is None:
+        reason = "no image with this key"
+        return Record(f"{source.name}/{visible(key)}", sample.label, uri, stamp=stamp, reason=reason)
+    name, offset, length, _ = sample.image
+    missing = None if sample.label else sample.problem or "no label (.cls or .json) with this key"
+    return Record(f"{source.name}/{visible(name)}", sample.label, uri, offset, length, stamp, missing)
 
 
-def _add(samples: dict[str, _Sample], member: tarfile.TarInfo, data: bytes | None) -> str | None:
-    """Put a member where it belongs; gives the reason if it cannot be used."""
-    path, _, base = member.name.removeprefix("./").rpartition("/")
-    stem, dot, ending = base.partition(".")
-    if not stem or not dot or base.startswith("__"):
+def _require_plain(uri: str, head: bytes) -> None:
+    for magic, name in _PACKED.items():
+        if head.startswith(magic):
+            raise UserError(f"{uri}: compressed with {name}; {UNPACK}")
+
+
+def _plain_name(member: Member) -> Member:
+    return member._replace(name=member.name.removeprefix("./"))
+
+
+def _needed(file: IO[bytes], member: Member) -> bytes | None:
+    """The bytes of a label, b"" for an image, None for a member that is neither.
+
+    An image is known by its ending or, where that says nothing, by its first bytes.
+    """
+    base = member.name.rpartition("/")[2]
+    if not base or base.startswith((".", "__")):
         return None  # hidden files, and what archivers and WebDataset itself add
-    key, ending = f"{path}/{stem}" if path else stem, ending.lower()
-    sample = samples.setdefault(key, _Sample())
-    if ending in _IMAGES:
-        if sample.image is not None:
-            return "a second image with the same key"
-        sample.image = (member.name.removeprefix("./"), member.offset_data, member.size)
-    elif ending == "cls" or (ending == "json" and sample.label is None):
-        try:
-            sample.label = _from_cls(data) if ending == "cls" else _from_json(data)
-        except ValueError as error:
-            sample.problem = str(error)
-    return None
+    last = ending(base)
+    if last in ("cls", "json"):
+        file.seek(member.offset)
+        return file.read(member.size) if member.size <= _LABEL_BYTES else b""
+    if has_image_ending(base):
+        return b""
+    if not may_be_image(base):
+        return None
+    file.seek(member.offset)
+    return b"" if kind_of(file.read(min(_HEAD_BYTES, member.size))) else None
+
+
+def _short(key: str) -> str:
+    path, slash, base = key.rpartition("/")
+    return path + slash + base.partition(".")[0]
 
 
 def _from_cls(data: bytes | None) -> str:
@@ -121,12 +198,12 @@ def _from_cls(data: bytes | None) -> str:
 
 def _from_json(data: bytes | None) -> str:
     try:
-        value = json.loads(data or b"")
+        value = files.parse_json(data or b"")
     except ValueError:
         raise ValueError(".json cannot be parsed") from None
-    for field in _FIELDS if isinstance(value, dict) else ():
-        label = value.get(field)
-        if isinstance(label, int) and not isinstance(label, bool):
+    for name in _FIELDS if isinstance(value, dict) else ():
+        label = value.get(name)
+        if isinstance(label, int) and not isinstance(label, bool) and abs(label) < 10**18:
             return f"i{label}"
         if isinstance(label, str) and label:
             return f"s{label}"

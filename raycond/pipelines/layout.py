@@ -59,7 +59,7 @@ class Layout:
         return files.join(self.work, "images", generator, f"ipc{ipc}", f"{label:05d}.parquet")
 
     def pixels(self, split: str) -> str:
-        return files.join(self.work, "pixels", f"{split}.npz")
+        return files.join(self.work, "pixels", f"{split}.safetensors")
 
     def cell(self, name: str) -> str:
         return files.join(self.out, "work", "cells", name)
@@ -106,7 +106,7 @@ class GridLayout:
         return files.join(self.out, "work", "proxy.npz")
 
     def pixels(self, split: str) -> str:
-        return files.join(self.out, "work", "pixels", f"{split}.npz")
+        return files.join(self.out, "work", "pixels", f"{split}.safetensors")
 
     def cell(self, name: str) -> str:
         return files.join(self.out, "work", "cells", name)

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 
 import pytest
 
-from raycond.core.text import csv_cell, from_csv_cell, shown, storable
+from raycond.core.text import comparable, csv_cell, from_csv_cell, shown, storable, visible
 
 
 @pytest.mark.parametrize(
@@ -59,3 +60,28 @@ def test_what_is_stored_differs_only_where_it_is_no_utf8() -> None:
 def test_no_cell_is_a_formula_and_all_read_back(text: str, cell: str) -> None:
     assert csv_cell(text) == cell
     assert from_csv_cell(cell) == text
+
+
+@pytest.mark.parametrize(
+    ("raw", "carried"),
+    [
+        ("cat", "cat"),
+        ("日本 犬", "日本 犬"),
+        ("a\\b", "a\\b"),
+        (os.fsdecode(b"caf\xe9"), "caf\\xe9"),
+        ("a\nb\x1b[31m", "a\\nb\\x1b[31m"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),
+        ("cat\u200b", "cat\\u200b"),
+        ("../../etc", "../../etc"),
+        ("x" * 300, "x" * 300),
+    ],
+)
+def test_names_are_carried_in_the_form_in_which_they_are_shown(raw: str, carried: str) -> None:
+    assert visible(raw) == carried
+    assert visible(carried) == carried
+
+
+def test_one_name_has_one_spelling() -> None:
+    composed, parted = "café", unicodedata.normalize("NFD", "café")
+    assert composed != parted
+    assert comparable(composed) == comparable(parted) == composed

@@ -130,3 +130,34 @@ def test_real_mnist(real_data: Path, name: str, boot: str) -> None:
     assert sum(len(val.refs(k)) for k in range(10)) == 10_000
     mean = np.mean([images.load(ref, size=28, channels=1)[0] for ref in train.refs(0)[:200]])
     assert 30 < mean < 110
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        gzip.compress(struct.pack(">4I", 0x803, 60_000, 4000, 4000) + bytes(1000)),  # a bomb: 960 GB of pixels
+        struct.pack(">4I", 0x803, 60_000, 4000, 4000),
+        b"\x1f\x8b" + bytes(30),
+        gzip.compress(idx(np.zeros((9, 6, 5), np.uint8)))[:20] + b"\xff" * 20,
+    ],
+)
+def test_hostile_idx_files_are_refused_before_their_pixels(tmp_path: Path, data: bytes) -> None:
+    (written(tmp_path) / "train-images-idx3-ubyte").write_bytes(data)
+    with pytest.raises(UserError, match="train-images-idx3-ubyte: "):
+        open_source(str(tmp_path), index_dir="x")
+
+
+def test_a_class_list_of_the_user(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("zero\none\ntwo\n")
+    source = open_source(str(written(tmp_path / "d")), index_dir="x", class_list=str(tmp_path / "names.txt"))
+    assert source.classes.ids == ("zero", "one", "two")
+    assert [ref.offset for ref in source.refs(1)] == [1, 4, 7]
+    (tmp_path / "names.txt").write_text("2\n0\n1\n")
+    source = open_source(str(tmp_path / "d"), index_dir="x", class_list=str(tmp_path / "names.txt"))
+    assert [ref.offset for ref in source.refs(0)] == [2, 5, 8]
+    (tmp_path / "names.txt").write_text("zero\none\n")
+    with pytest.raises(UserError, match="the class list has no 2"):
+        open_source(str(tmp_path / "d"), index_dir="x", class_list=str(tmp_path / "names.txt"))
+    (tmp_path / "names.txt").write_text("\n".join(str(9 - k) for k in range(10)))
+    nine = open_source("digits:", index_dir="x", class_list=str(tmp_path / "names.txt")).refs(0)
+    assert [ref.offset for ref in nine] == [ref.offset for ref in open_source("digits:", index_dir="x").refs(9)]

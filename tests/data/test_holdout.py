@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,11 @@ import torch
 
 from raycond.core.errors import UserError
 from raycond.data.class_arrays import ArrayFiles, Pixels
-from raycond.data.holdout import split
+from raycond.data.holdout import hold_out, split
+from raycond.data.rows import RowSource
+from raycond.data.sources import open_source
 from raycond.training.augment.augmentation import Augmentation
+from tests.data.make import tree
 from tests.labels.images import halves, pixels
 
 
@@ -69,3 +73,53 @@ def test_views_differ_and_keep_their_range() -> None:
         assert not torch.equal(view(**options), images)
         assert torch.equal(view(**options), view(**options))
         assert 0 <= float(view(**options).min()) <= float(view(**options).max()) <= 1
+
+
+def source(tmp_path: Path, classes: dict[str, int], **options: object) -> RowSource:
+    return open_source(str(tree(tmp_path / "d", classes)), index_dir="x", **options)  # type: ignore[arg-type]
+
+
+def ids(part: RowSource) -> list[list[str]]:
+    return [[ref.id for ref in part.refs(k)] for k in range(len(part.classes))]
+
+
+def test_a_source_in_two_parts(tmp_path: Path) -> None:
+    whole = source(tmp_path, {"a": 20, "b": 3, "c": 2, "d": 1})
+    train, val = hold_out(whole, 0.1, seed=3)
+    assert [len(part) for part in ids(val)] == [2, 1, 1, 0]
+    for one, other, every in zip(ids(train), ids(val), ids(whole), strict=True):
+        assert sorted(one + other) == every
+    assert train.classes == val.classes == whole.classes
+    assert pickle.loads(pickle.dumps(val)).refs(0) == val.refs(0)
+    assert "held out" in train.description
+    assert "0.1 of each class held out of: class folders" in val.description
+
+
+def test_what_is_held_out_depends_on_the_seed_and_the_ids_alone(tmp_path: Path) -> None:
+    whole = source(tmp_path, {"a": 30, "b": 30})
+    first, again, other = (ids(hold_out(whole, 0.2, seed)[1]) for seed in (0, 0, 1))
+    assert first == again != other
+    limited = open_source(str(tmp_path / "d"), index_dir="y", limit=4)
+    train, val = hold_out(limited, 0.2, 0)
+    assert [len(part) for part in ids(train) + ids(val)] == [4] * 4  # the limit is of each part,
+    assert all(set(few) <= set(many) for few, many in zip(ids(val), first, strict=True))  # and moves no image
+
+
+def test_fingerprints_follow_the_part(tmp_path: Path) -> None:
+    whole = source(tmp_path, {"a": 10})
+    train, val = hold_out(whole, 0.3, 0)
+    assert len({whole.fingerprint(0), train.fingerprint(0), val.fingerprint(0), hold_out(whole, 0.3, 1)[0].fingerprint(0)}) == 4
+    assert val.listing(0).images == 3
+
+
+def test_bad_records_belong_to_one_part(tmp_path: Path) -> None:
+    whole = source(tmp_path, {"a": 4, "b": 4})
+    (tmp_path / "d" / "stray.png").write_bytes(b"x")
+    train, val = hold_out(whole, 0.5, 0)
+    assert (len(train.bad), val.bad) == (1, [])
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 1.5, float("nan")])
+def test_shares_that_make_no_sense(tmp_path: Path, share: float) -> None:
+    with pytest.raises(UserError, match="must be between 0 and 1"):
+        hold_out(source(tmp_path, {"a": 4}), share, 0)

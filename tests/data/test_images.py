@@ -16,7 +16,7 @@ from PIL import Image, ImageCms
 
 from raycond.core import retry
 from raycond.core.errors import BadImage, UserError
-from raycond.data import images
+from raycond.data import decode, formats, images
 from raycond.data.refs import ImageRef
 from tests.data.make import encoded, picture
 
@@ -95,7 +95,7 @@ def test_a_mode_pillow_cannot_convert_is_bad(monkeypatch: pytest.MonkeyPatch) ->
         raise ValueError("conversion not supported")
 
     monkeypatch.setattr(Image.Image, "convert", refuse)
-    with pytest.raises(BadImage, match="colour mode CMYK"):
+    with pytest.raises(BadImage, match="color mode CMYK"):
         centre(data)
 
 
@@ -108,7 +108,7 @@ def test_one_channel_is_rec601_luminance() -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
 def test_exif_orientation_turns_upright(orientation: int, kind: str) -> None:
     upright = Image.fromarray(np.array([[0, 255], [90, 170]], np.uint8)).resize((16, 16), Image.Resampling.NEAREST)
-    turn = images._UPRIGHT.get(orientation)
+    turn = formats.UPRIGHT.get(orientation)
     back = {
         Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
         Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
@@ -148,11 +148,15 @@ def test_a_long_strip_does_not_blow_up() -> None:
     assert images.decode(encoded(flat("L", 9, (1, 60_000))), size=224).max() == 9  # resized whole: 3 Gpixel
 
 
+def loaded(data: bytes) -> Image.Image:
+    return decode._loaded(data, 32, "crop", decode.MAX_PIXELS, None)[0]
+
+
 @pytest.mark.parametrize(("side", "decoded"), [(127, 127), (128, 64), (256, 64), (500, 125), (1000, 125)])
 def test_jpeg_is_decoded_small_only_above_twice_the_target(side: int, decoded: int) -> None:
     data = encoded(picture(4, side, side), "JPEG")
-    assert images._open(data, 32, images.MAX_PIXELS).size == (decoded, decoded)
-    assert images._open(encoded(picture(4, side, 70), "JPEG"), 32, images.MAX_PIXELS).size == (side, 70)
+    assert loaded(data).size == (decoded, decoded)
+    assert loaded(encoded(picture(4, side, 70), "JPEG")).size == (side, 70)
 
 
 def damaged_png() -> bytes:
@@ -199,13 +203,18 @@ def test_bombs_are_refused_by_their_header() -> None:
     assert before == Image.MAX_IMAGE_PIXELS
 
 
-def test_pillows_own_limits_are_bad_images() -> None:
-    with pytest.raises(BadImage, match="too large"):
-        images.decode(announced(30_000, 20_000), size=8, max_pixels=10**12)
+def test_there_is_one_limit_on_pixels_and_it_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow's: a warning above it, an error above twice as many
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(BadImage, match="too large"):
-            images.decode(announced(10_000, 10_000), size=8)
+        assert images.decode(encoded(picture(0, 11, 10)), size=8).shape == (8, 8, 3)
+        assert images.decode(encoded(picture(0, 40, 40)), size=8).shape == (8, 8, 3)
+    with pytest.raises(BadImage, match="truncated"):  # so its pixels were asked for
+        images.decode(announced(13_000, 13_000), size=8)
+    with pytest.raises(BadImage, match="more than 178956970 pixels"):
+        images.decode(announced(14_000, 14_000), size=8)
+    with pytest.raises(BadImage, match="truncated"):
+        images.decode(announced(14_000, 14_000), size=8, max_pixels=14_000**2)
 
 
 def test_load_gives_pixels_and_digest_of_the_encoded_bytes(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from raycond.core.errors import BadImage, UserError
-from raycond.data import images
+from raycond.data import decode, images
 from raycond.data.refs import ImageRef
 from tests.data.make import png
 
@@ -70,7 +70,7 @@ def test_threads_end_when_the_consumer_stops(refs: list[ImageRef]) -> None:
 
 
 def test_our_own_bugs_are_not_bad_images(refs: list[ImageRef], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "_finish", lambda *_: 1 // 0)
+    monkeypatch.setattr(decode, "square", lambda *_: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         list(images.load_many(refs, size=8, threads=2, prefetch=2))
     assert decoders() == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raycond.core.errors import ClassMismatch, UserError
+from raycond.core.errors import BadImage, ClassMismatch, UserError
 from raycond.data import images, parquet
 from raycond.data.index import IndexSource
 from raycond.data.sources import open_source
@@ -123,7 +124,7 @@ def test_float_labels_are_refused(tmp_path: Path) -> None:
 def test_repeated_class_names_get_numbers_as_ids(tmp_path: Path) -> None:
     path = written(tmp_path / "x.parquet", [0, 1], metadata=features(names=["crane", "crane"]))
     classes = opened(path, tmp_path).classes
-    assert (classes.ids, classes.names) == (("0", "1"), ("crane", "crane"))
+    assert (classes.ids, classes.names) == (("0", "1"), ("crane (0)", "crane (1)"))
 
 
 def test_bad_rows_are_listed_and_paths_are_followed(tmp_path: Path) -> None:
@@ -263,3 +264,90 @@ def test_a_hugging_face_dataset_opens(tmp_path: Path) -> None:
     source = opened(tmp_path / "x.parquet", tmp_path)
     assert source.classes.ids == ("no", "yes")
     assert [images.load(source.refs(k)[0], size=9)[0][0, 0, 0] for k in range(2)] == [20, 10]
+
+
+@pytest.mark.parametrize("names", ["0 1 10 2", "00000 00001 00002", "1990 1991 1992", "1 2 3", "3 2 1 0"])
+def test_a_number_under_a_class_label_is_a_position(tmp_path: Path, names: str) -> None:
+    listed = names.split()
+    labels = [k % len(listed) for k in range(12)]
+    source = opened(written(tmp_path / "x.parquet", labels, metadata=features(names=listed)), tmp_path)
+    assert source.classes.ids == tuple(listed)
+    for k in range(len(listed)):
+        assert [int(ref.id[-8:]) % len(listed) for ref in source.refs(k)] == [k] * (12 // len(listed))
+
+
+def test_a_class_list_of_the_user_orders_the_names_of_a_class_label(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("cow\nant\nbee\n")
+    path = written(tmp_path / "x.parquet", [0, 1, 2, 2], metadata=features(names=["ant", "bee", "cow"]))
+    source = opened(path, tmp_path, class_list=str(tmp_path / "list.txt"))
+    assert source.classes.ids == ("cow", "ant", "bee")
+    assert [[int(ref.id[-8:]) for ref in source.refs(k)] for k in range(3)] == [[2, 3], [0], [1]]
+
+
+def test_texts_of_digits_are_in_the_order_of_numbers(tmp_path: Path) -> None:
+    assert opened(written(tmp_path / "x.parquet", ["10", "9", "1"]), tmp_path).classes.ids == ("1", "9", "10")
+
+
+def test_paths_do_not_lead_out_of_the_source(tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(png(1))
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "good.png").write_bytes(png(2))
+    os.mkfifo(tmp_path / "set" / "pipe.png")
+    paths = [
+        "good.png",
+        "pipe.png",
+        str(tmp_path / "secret.png"),
+        "../secret.png",
+        f"file://{tmp_path}/secret.png",
+        "/etc/passwd",
+        f"reference://x::file://{tmp_path}/secret.png",
+        "http://127.0.0.1:9/x.png",
+        "memory://x.png",
+        "a\0b",
+        "x" * 5000,
+        "sub/../good.png",
+    ]
+    path = written(tmp_path / "set" / "x.parquet", [0] * len(paths), [{"bytes": None, "path": p} for p in paths])
+    source = opened(path, tmp_path)
+    assert [Path(ref.uri).name for ref in source.refs(0)] == ["good.png", "pipe.png", "good.png"]
+    reasons = {int(record.id[-8:]): record.reason for record in source.bad}
+    assert all("leads out of the source" in reasons[k] for k in (2, 3, 4, 5))
+    assert all("chained" in reasons[k] for k in (6, 9))
+    assert all("another protocol" in reasons[k] for k in (7, 8))
+    assert reasons[10] == "no image bytes, and no file at its path"
+    with pytest.raises(BadImage, match="not a regular file"):
+        images.load(source.refs(0)[1], size=8)
+
+
+def test_paths_that_the_user_allows(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").write_bytes(png(1))
+    fsspec.filesystem("memory").pipe_file("/test-allowed/b.png", png(2))
+    pictures = [{"bytes": None, "path": p} for p in (f"{tmp_path}/pictures/a.png", "a.png", "memory://test-allowed/b.png")]
+    path = written(tmp_path / "set" / "x.parquet", [0, 0, 0], pictures)
+    source = opened(path, tmp_path, image_root=str(tmp_path / "pictures"), protocols=["memory"])
+    assert [ref.uri for ref in source.refs(0)] == [f"{tmp_path}/pictures/a.png"] * 2 + ["memory://test-allowed/b.png"]
+    with pytest.raises(UserError, match=r"leads out of the source \(--image-root allows a folder\)"):
+        opened(path, tmp_path)
+
+
+def test_class_names_of_any_text(tmp_path: Path) -> None:
+    names = ["../../x", "caf\u0065\u0301", "a\x1b[31m", "\ud800", "Crane", "crane"]
+    source = opened(written(tmp_path / "x.parquet", list(range(6)), metadata=features(names=names)), tmp_path)
+    assert source.classes.ids == ("../../x", "café", "a\\x1b[31m", "\\ud800", "Crane", "crane")
+    assert source.classes.names[4:] == ("Crane (4)", "crane (5)")
+
+
+@pytest.mark.parametrize("feature", [3, [], {"label": 3}, {"label": {"_type": "ClassLabel", "names": 3}}, {"label": {"_type": "ClassLabel", "names": []}}])
+def test_features_that_make_no_sense_are_passed_over(tmp_path: Path, feature: Any) -> None:
+    meta = {b"huggingface": json.dumps({"info": {"features": feature}}).encode()}
+    assert opened(written(tmp_path / "x.parquet", [0, 1], metadata=meta), tmp_path).classes.ids == ("0", "1")
+
+
+def test_texts_that_are_not_utf8_are_an_error_that_names_the_file(tmp_path: Path) -> None:
+    table = pa.table({"image": pa.array([png(0), png(1)], pa.binary()), "label": pa.array(["cafe", "x"])})
+    pq.write_table(table, tmp_path / "x.parquet", compression="none", use_dictionary=False)
+    data = (tmp_path / "x.parquet").read_bytes()
+    (tmp_path / "x.parquet").write_bytes(data.replace(b"cafe", b"caf\xe9"))
+    with pytest.raises(UserError, match=r"x.parquet: cannot be read as Parquet"):
+        opened(tmp_path / "x.parquet", tmp_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from raycond.core.errors import UserError
-from raycond.data import sources
+from raycond.data import locate
 from raycond.data.sources import Source, open_source
 from tests.data import make
 from tests.data.make import png
@@ -27,9 +27,9 @@ def test_nonsense_options(options: dict, message: str) -> None:
 
 
 def test_files_of_no_known_kind(tmp_path: Path) -> None:
-    (tmp_path / "x.zip").write_bytes(b"x")
+    (tmp_path / "x.dat").write_bytes(b"x")
     with pytest.raises(UserError, match=r"neither .tar nor .parquet"):
-        open_source(str(tmp_path / "x.zip"), index_dir="x")
+        open_source(str(tmp_path / "x.dat"), index_dir="x")
     with pytest.raises(UserError, match="no folders and no data files"):
         open_source(str(tmp_path), index_dir="x")
 
@@ -37,9 +37,9 @@ def test_files_of_no_known_kind(tmp_path: Path) -> None:
 def test_kinds_are_told_apart(tmp_path: Path) -> None:
     make.tree(tmp_path / "folder" / "only" / "train", {"a": 1, "b": 1})
     make.tar(tmp_path / "tars" / "deep" / "x.tar", {"a.jpg": png(), "a.cls": b"0"})
-    assert sources.locate(str(tmp_path / "folder"), "train")[:2] == ("folder", f"{tmp_path}/folder/only/train")
-    place = sources.locate(str(tmp_path / "tars"), "train")
-    assert (place.kind, place.files) == ("tar", (f"{tmp_path}/tars/deep/x.tar",))
+    assert locate.locate(str(tmp_path / "folder"), "train")[:2] == ("folder", f"{tmp_path}/folder/only/train")
+    place = locate.locate(str(tmp_path / "tars"), "train")
+    assert (place.kind, place.names) == ("tar", (f"{tmp_path}/tars/deep/x.tar",))
 
 
 def test_a_relative_path_means_the_same_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +60,7 @@ def test_a_relative_path_means_the_same_everywhere(tmp_path: Path, monkeypatch: 
     ],
 )
 def test_braces(pattern: str, names: list[str]) -> None:
-    assert sources._braces(pattern) == names
+    assert locate._braces(pattern) == names
 
 
 def test_a_folder_with_brackets_in_its_name(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import torch
 
 from raycond.core import files, hub
 from raycond.core.errors import UserError
-from raycond.data.class_names import read_class_list
+from raycond.data.class_list import read_class_list
 from raycond.data.classes import Classes
 
 INDEX = "model_index.json"

@@ -85,7 +85,7 @@ class Trial:
             student=cell.student,
             seed=cell.seed,
             protocol=cell.protocol.identity(),
-            options=asdict(cell.options),
+            options=cell.options.identity,
             weights=cell.weights,
             labeler=labels,
             variant=cell.variant,

@@ -39,16 +39,8 @@ class ClassImages:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Good images (size, size, channels) uint8."""
-        options = self.decoding
-        for ref, image, sha in load_many(
-            self.refs,
-            size=options.size,
-            resize=options.resize,
-            channels=options.channels,
-            max_pixels=options.max_pixels,
-            threads=self.threads,
-            prefetch=self.prefetch,
-        ):
+        options = self.decoding.arguments
+        for ref, image, sha in load_many(self.refs, **options, threads=self.threads, prefetch=self.prefetch):
             if isinstance(image, BadImage):
                 self.bad.append(BadRecord.of(ref, self.class_id, image.reason))
                 continue

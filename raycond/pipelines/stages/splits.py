@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-
-import numpy as np
+import math
+from dataclasses import dataclass
 
 from raycond.core import records
 from raycond.core.errors import BadImage, UserError
 from raycond.core.progress import Progress
 from raycond.data.images import Decoding, load_many
-from raycond.data.labelled import pixels, write_pixels
+from raycond.data.labelled import pixel_writer, pixels
 from raycond.data.quarantine import BadRecord
 from raycond.data.sources import Source
 
@@ -31,13 +30,12 @@ def decode_split(name: str, source: Source, digest: str, options: Decoding, outp
     digest: of what the source holds. remedy: what to do, in words, if the split is too large. Raises UserError if it
     is, or if not one image can be read.
     """
-    expected = records.fingerprint(stage="pixels", data=digest, **asdict(options))
+    expected = records.fingerprint(stage="pixels", data=digest, **options.identity)
     facts = records.find(output, expected)
     if facts is None:
-        images, labels, bad = _read(name, source, options, remedy)
-        write_pixels(output, images, labels)
+        count, bad = _decode(name, source, options, output, remedy)
         forget_splits()
-        about = {"images": len(images), "bad": [list(record) for record in bad]}
+        about = {"images": count, "bad": [list(record) for record in bad]}
         facts = records.finish(output, expected, None, **records.measured(output), **about)
     return Split(facts["images"], [BadRecord(*row) for row in facts["bad"]])
 
@@ -47,35 +45,23 @@ def forget_splits() -> None:
     pixels.cache_clear()
 
 
-def _read(name: str, source: Source, options: Decoding, remedy: str) -> tuple[np.ndarray, np.ndarray, list[BadRecord]]:
-    """Images (N, H, W, C) uint8 and labels (N,) of all good images, and the bad ones."""
-    side = options.size
+def _decode(name: str, source: Source, options: Decoding, output: str, remedy: str) -> tuple[int, list[BadRecord]]:
+    """Write all good images to `output`; how many they are, and the bad ones."""
     refs = [ref for label in range(len(source.classes)) for ref in source.refs(label)]
-    shape = (len(refs), side, side, options.channels)
-    if np.prod(shape, dtype=float) > MAX_SPLIT_BYTES:
+    shape = (options.channels, options.size, options.size)
+    if len(refs) * math.prod(shape) > MAX_SPLIT_BYTES:
         raise UserError(
             f"{source.uri}: the {len(refs)} images of the {name} split are more than {MAX_SPLIT_BYTES // 2**30} "
-            f"GiB when decoded at {side} pixels" + (f"; {remedy}" if remedy else "")
+            f"GiB when decoded at {options.size} pixels" + (f"; {remedy}" if remedy else "")
         )
-    images = np.empty(shape, np.uint8)
-    labels: list[int] = []
     bad: list[BadRecord] = []
-    with Progress(f"decode {name}", len(refs), "images") as progress:
-        for ref, image, _ in load_many(
-            refs,
-            size=side,
-            resize=options.resize,
-            channels=options.channels,
-            max_pixels=options.max_pixels,
-            threads=4,
-            prefetch=256,
-        ):
+    with Progress(f"decode {name}", len(refs), "images") as progress, pixel_writer(output, len(refs), shape) as writer:
+        for ref, image, _ in load_many(refs, **options.arguments, threads=4, prefetch=256):
             if isinstance(image, BadImage):
                 bad.append(BadRecord.of(ref, source.classes.ids[ref.label], image.reason))
             else:
-                images[len(labels)] = image
-                labels.append(ref.label)
+                writer.add(image, ref.label)
             progress.step()
-    if not labels:
-        raise UserError(f"{source.uri}: not one image of the {name} split can be read")
-    return images[: len(labels)], np.array(labels), bad
+        if not writer.count:
+            raise UserError(f"{source.uri}: not one image of the {name} split can be read")
+    return writer.count, bad

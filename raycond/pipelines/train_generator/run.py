@@ -12,7 +12,7 @@ from raycond.core.errors import RaycondError, UserError
 from raycond.core.log import run_log
 from raycond.core.progress import Timed
 from raycond.data import quarantine
-from raycond.data.class_names import read_class_list
+from raycond.data.class_list import read_class_list
 from raycond.data.classes import require_same
 from raycond.data.images import Decoding
 from raycond.data.sources import Source

@@ -210,10 +210,10 @@ def test_damaged_record_and_split_are_made_again(whole: Path, run: Path, tmp_pat
     record = next((out / "work" / "cells").glob("medoid-ipc1-mlp-w4-seed0-*"))
     record.write_text("{")
     for name in ("train", "val-8"):
-        (out / "work" / "pixels" / f"{name}.npz").write_bytes(b"")
+        (out / "work" / "pixels" / f"{name}.safetensors").write_bytes(b"")
     assert trained(grid_config(run, out, seeds=(0, 1))) == 1
     assert table(out) == table(whole)
-    assert (out / "work" / "pixels" / "train.npz").read_bytes() == (whole / "work/pixels/train.npz").read_bytes()
+    assert (out / "work" / "pixels" / "train.safetensors").read_bytes() == (whole / "work/pixels/train.safetensors").read_bytes()
 
 
 # ---- failures

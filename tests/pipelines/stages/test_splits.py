@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -29,7 +28,7 @@ def source(root: Path) -> Source:
 
 
 def test_every_image_in_label_order_once(root: Path, tmp_path: Path) -> None:
-    out = str(tmp_path / "out" / "train.npz")
+    out = str(tmp_path / "out" / "train.safetensors")
     found = decode_split("train", source(root), "one", IMAGES, out)
     assert (found.images, found.bad) == (12, [])
     split = pixels(out, 4)
@@ -42,7 +41,7 @@ def test_every_image_in_label_order_once(root: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", ["digest", "size", "resize", "damage"])
 def test_stale_or_damaged_is_made_again(root: Path, tmp_path: Path, change: str) -> None:
-    out = tmp_path / "train.npz"
+    out = tmp_path / "train.safetensors"
     decode_split("train", source(root), "one", IMAGES, str(out))
     good = out.read_bytes()
     digest, options = "one", IMAGES
@@ -59,7 +58,7 @@ def test_stale_or_damaged_is_made_again(root: Path, tmp_path: Path, change: str)
 
 
 def test_a_process_that_has_read_a_split_reads_the_new_one(root: Path, tmp_path: Path) -> None:
-    out = str(tmp_path / "train.npz")
+    out = str(tmp_path / "train.safetensors")
     decode_split("train", source(root), "one", IMAGES, out)
     before = pixels(out, 4)
     assert pixels(out, 4) is before  # trainings share it
@@ -73,7 +72,7 @@ def test_a_process_that_has_read_a_split_reads_the_new_one(root: Path, tmp_path:
 def test_bad_images_are_left_out_and_told_also_from_the_record(root: Path, tmp_path: Path) -> None:
     (root / "train" / "bee" / "bee_1.png").write_bytes(b"no image")
     (root / "train" / "dog" / "dog_0.png").write_bytes(png(0)[:50])
-    out = str(tmp_path / "train.npz")
+    out = str(tmp_path / "train.safetensors")
     for _ in range(2):
         found = decode_split("train", source(root), "one", IMAGES, out)
         assert found.images == 10
@@ -86,9 +85,9 @@ def test_too_large_a_split_is_refused_with_what_to_do(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(splits, "MAX_SPLIT_BYTES", 12 * 3 * 64)
-    assert decode_split("train", source(root), "one", IMAGES, str(tmp_path / "fits.npz")).images == 12
+    assert decode_split("train", source(root), "one", IMAGES, str(tmp_path / "fits.safetensors")).images == 12
     monkeypatch.setattr(splits, "MAX_SPLIT_BYTES", 12 * 3 * 64 - 1)
-    out = tmp_path / "out.npz"
+    out = tmp_path / "out.safetensors"
     with pytest.raises(UserError, match=r"the 12 images of the train split are more .* at 8 pixels; leave full out"):
         decode_split("train", source(root), "one", IMAGES, str(out), "leave full out")
     assert not out.exists()
@@ -98,13 +97,11 @@ def test_not_one_good_image(root: Path, tmp_path: Path) -> None:
     for path in (root / "train").rglob("*.png"):
         path.write_bytes(b"")
     with pytest.raises(UserError, match="data: not one image of the train split can be read"):
-        decode_split("train", source(root), "one", IMAGES, str(tmp_path / "out.npz"))
-    assert not (tmp_path / "out.npz").exists()
+        decode_split("train", source(root), "one", IMAGES, str(tmp_path / "out.safetensors"))
+    assert not (tmp_path / "out.safetensors").exists()
 
 
 def test_one_channel(root: Path, tmp_path: Path) -> None:
-    out = str(tmp_path / "train.npz")
+    out = str(tmp_path / "train.safetensors")
     decode_split("train", source(root), "one", replace(IMAGES, channels=1), out)
     assert tuple(pixels(out, 4).images.shape) == (12, 1, 8, 8)
-    with np.load(out) as arrays:
-        assert arrays["images"].shape == (12, 8, 8, 1)
