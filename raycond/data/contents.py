@@ -103,7 +103,9 @@ def _names(folder: str) -> dict[str, bool] | None:
         return None
     except OSError as error:
         text = error.strerror or str(error)
-        raise UserError(f"{visible(folder)}: the folder cannot be listed ({text}); check that it may be read") from error
+        raise UserError(
+            f"{visible(folder)}: the folder cannot be listed ({text}); check that it may be read"
+        ) from error
     return names
 
 

@@ -96,9 +96,7 @@ def square(image: Image.Image, size: int, resize: Resize, channels: Channels, ma
 # ---- reading within the bounds
 
 
-def _loaded(
-    data: bytes, size: int, resize: Resize, max_pixels: int, max_value: int | None
-) -> tuple[Image.Image, int]:
+def _loaded(data: bytes, size: int, resize: Resize, max_pixels: int, max_value: int | None) -> tuple[Image.Image, int]:
     """The decoded picture, upright, in the mode it is stored in, and the value that is its white where it has more
     than 8 bits."""
     if not data:

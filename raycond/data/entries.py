@@ -22,7 +22,9 @@ _OTHERS = frozenset(
     "parquet arrow feather tfrecord record tar tgz gz bz2 xz zst zip 7z rar md5 sha1 sha256 sfv asc sig license lock "
     "mp3 wav flac ogg".split()
 )
-_NAMES = frozenset({"readme", "license", "licence", "copying", "notice", "authors", "changelog", "makefile", "thumbs.db"})
+_NAMES = frozenset(
+    {"readme", "license", "licence", "copying", "notice", "authors", "changelog", "makefile", "thumbs.db"}
+)
 
 # Folders that systems, thumbnailers and programs make. Hidden ones (.git, .thumbnails) are never listed.
 _SYSTEM = frozenset(

@@ -261,7 +261,9 @@ def _merge(
             sizes[index[label]] += count
     if not sum(sizes):
         reasons = "; ".join(f"{record.id}: {record.reason}" for record in sorted(bad)[:3])
-        raise UserError(f"{uri}: no record has both an image and a label ({len(bad)} bad records: {reasons}); {_EXPECTED}")
+        raise UserError(
+            f"{uri}: no record has both an image and a label ({len(bad)} bad records: {reasons}); {_EXPECTED}"
+        )
     with stream.writer(_index_uri(folder, key)) as out, pq.ParquetWriter(out, _INDEX) as writer:
         for first, last in _passes(sizes):
             table = pa.concat_tables([_labels(part, index, first, last) for part in parts])

@@ -47,9 +47,7 @@ class Place(NamedTuple):
     """What was left alone, and anything else that people should know."""
 
 
-def locate(
-    uri: str, split: str, own: str = "", columns: tuple[str | None, str | None] = (None, None)
-) -> Place:
+def locate(uri: str, split: str, own: str = "", columns: tuple[str | None, str | None] = (None, None)) -> Place:
     """Find the kind and the part of a source, descending through split folders and single folders.
 
     own: a folder of the run itself; a folder that holds it is not part of the data. columns: of Parquet files, the image
@@ -185,7 +183,9 @@ class _Search:
         if not sets:
             return False
         classes = [name for name in images if name.lower() not in _ILLUSTRATIONS]
-        if len(classes) > 1 and not any(shard_kind(uri) == "parquet" and parquet.has_paths(uri, *self.columns) for uri in sets):
+        if len(classes) > 1 and not any(
+            shard_kind(uri) == "parquet" and parquet.has_paths(uri, *self.columns) for uri in sets
+        ):
             raise UserError(
                 f"{self.root}: holds a data set twice, in class folders ({_some(classes)}) and in "
                 f"{sets[0].removeprefix(self.root + '/')}; name the files to take them, or move them away"
@@ -240,7 +240,9 @@ class _Search:
         if packed := [name for name in names if name.lower().endswith(_PACKED)]:
             raise UserError(f"{files.join(self.root, packed[0])}: compressed; {tar.UNPACK}")
         if len(nested) > 1:
-            raise UserError(f"{self.root}: holds several data sets: {_some(nested)}; name one, as {self.root}/{nested[0]}")
+            raise UserError(
+                f"{self.root}: holds several data sets: {_some(nested)}; name one, as {self.root}/{nested[0]}"
+            )
         if not folders:
             direct = " (images lie directly in it)" if any(map(has_image_ending, names)) else ""
             raise UserError(f"{self.root}: no folders and no data files{direct}; {EXPECTED}")

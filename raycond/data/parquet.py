@@ -59,9 +59,7 @@ def open_parquet(
     roots += [files.absolute(image_root)] if image_root else []
     options = {"image": image, "label": label, "roots": [*map(visible, roots)], "protocols": sorted(protocols)}
     scan = partial(copy, image=image, label=label, names=names, roots=roots, protocols=tuple(protocols))
-    return open_index(
-        uri, "parquet", split, inputs, index_dir, scan, declared=declared, wanted=wanted, options=options
-    )
+    return open_index(uri, "parquet", split, inputs, index_dir, scan, declared=declared, wanted=wanted, options=options)
 
 
 def is_dataset(uri: str, image_column: str | None = None, label_column: str | None = None) -> bool:

@@ -96,7 +96,11 @@ def open_source(
     index_dir = files.absolute(index_dir)
     wanted = load_class_list(class_list) if class_list else None
     try:
-        place = Place("digits", uri, (), split) if uri == arrays.DIGITS else locate(uri, split, index_dir, (image_column, label_column))
+        place = (
+            Place("digits", uri, (), split)
+            if uri == arrays.DIGITS
+            else locate(uri, split, index_dir, (image_column, label_column))
+        )
         if require_split and not _is_named(place, split):
             raise NoSplit(f"{visible(uri)}: names no {split} split ({_kind(place)})")
         source = _open(uri, place, split, index_dir, (image_column, label_column), wanted, (image_root, protocols))

@@ -102,6 +102,11 @@ class GridLayout:
         return files.join(self.out, "tune")
 
     @property
+    def overlap(self) -> str:
+        """Record of how many validation images are training images too."""
+        return files.join(self.out, "work", "overlap")
+
+    @property
     def proxy(self) -> str:
         return files.join(self.out, "work", "proxy.npz")
 

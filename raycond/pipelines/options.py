@@ -53,6 +53,10 @@ class SourceOptions(Configuration):
     classes: int | None = option(None, ge=1, unset="all classes")
     """Number of classes that are used, the first in class order. Give a small number to try a command out."""
 
+    class_list: str | None = option(None, metavar="FILE", unset="found beside the images", place=place)
+    """File with all classes in the order of their labels: a line for each with its id and, after a blank, its name, or
+    JSON. Give it where the order that is found is not the one that labels were numbered by."""
+
     image_column: str | None = option(None, metavar="NAME", unset="found by type and name")
     """Column of a Parquet source that holds the images. Give it where there are several such columns."""
 

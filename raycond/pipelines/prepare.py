@@ -1,12 +1,15 @@
-"""What every pipeline checks before heavy work: where its files go, and the source of its images."""
+"""What every pipeline checks before heavy work: where its files go, and the sources of its images."""
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
-from raycond.core.errors import UserError, named
+from raycond.core.errors import NoSplit, UserError, named
+from raycond.data.classes import Classes, require_same
+from raycond.data.holdout import hold_out
 from raycond.data.quarantine import Limit
-from raycond.data.sources import Source, open_source
+from raycond.data.rows import RowSource
+from raycond.data.sources import open_source
 
 
 class SourceConfig(Protocol):
@@ -26,6 +29,9 @@ class SourceConfig(Protocol):
 
     @property
     def classes(self) -> int | None: ...
+
+    @property
+    def class_list(self) -> str | None: ...
 
     @property
     def image_column(self) -> str | None: ...
@@ -50,10 +56,11 @@ def source_options(config: SourceConfig, index_dir: str) -> dict[str, Any]:
         "max_classes": config.classes,
         "image_column": config.image_column,
         "label_column": config.label_column,
+        "class_list": config.class_list,
     }
 
 
-def training_source(config: SourceConfig, index_dir: str) -> Source:
+def training_source(config: SourceConfig, index_dir: str) -> RowSource:
     """Check the run folder and the options of the source, and open it. Cheap: nothing is decoded or downloaded.
 
     index_dir: where sources that need an index find or make it. Raises UserError.
@@ -66,3 +73,34 @@ def training_source(config: SourceConfig, index_dir: str) -> Source:
     if config.classes and len(source.classes) < config.classes:
         raise UserError(f"--classes {config.classes}: {config.data} has only {len(source.classes)}")
     return source
+
+
+def with_validation(
+    source: RowSource, data: str, val: str | None, share: float | None, seed: int, options: dict[str, Any]
+) -> tuple[RowSource, RowSource]:
+    """(training images, validation images): those of `val`, a held-out share of `source`, or the val split of `data`.
+
+    options: what `open_source` is given. Raises UserError that names the ways out where there are no validation images:
+    images that were trained on must never be tested on without a word.
+    """
+    if val is not None and share is not None:
+        raise UserError("--val and --val-share: give one of them")
+    if share is not None:
+        return hold_out(source, share, seed)
+    return source, validation_source(source.classes, data, val, options)
+
+
+def validation_source(classes: Classes, data: str, val: str | None, options: dict[str, Any]) -> RowSource:
+    """The images of `val`, or else the val split of `data`. Raises UserError, ClassMismatch."""
+    if val is not None:
+        with named("--val"):
+            tests = open_source(val, split="val", **options)
+        require_same(classes, tests.classes, "--data", "--val")
+        return tests
+    try:
+        return open_source(data, split="val", require_split=True, classes=classes, **options)
+    except NoSplit as error:
+        raise UserError(
+            f"{error}, and images that are trained on must not be tested on. Give --val URI for other images, "
+            "--val-share 0.1 to hold a tenth of each class out, or --no-evaluate to test nothing"
+        ) from error

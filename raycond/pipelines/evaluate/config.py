@@ -42,6 +42,15 @@ class GridSource(Configuration):
     data: str | None = option(None, metavar="URI", unset="of the run that the first set lies in", place=place)
     """Address of the images that the sets were made from, which the baselines are taken from."""
 
+    class_list: str | None = option(None, metavar="FILE", unset="that of the run, if it had one", place=place)
+    """File with all classes in the order of their labels, as `raycond quantize` takes it."""
+
+    val_share: float | None = option(None, gt=0, lt=1, unset="that of the run, if it had one")
+    """Share of each class of --data that is tested on and left out of the baselines, as `raycond quantize` takes it."""
+
+    allow_overlap: bool = option(False)
+    """Go on where more than 1 % of the validation images are training images too, byte for byte."""
+
     max_bad: str = option("1%", metavar="N|P%")
     """How many validation images may turn out unreadable before the grid stops, as a number or a share of all. Those
     that are left out are listed in quarantine.parquet with the reason."""

@@ -15,6 +15,7 @@ from raycond.data.classes import require_same
 from raycond.data.images import Channels, Decoding
 from raycond.data.labelled import pixels
 from raycond.data.quarantine import Limit
+from raycond.data.rows import RowSource
 from raycond.data.sources import Source, open_source
 from raycond.evaluate import coresets, protocol, proxy, results
 from raycond.evaluate.cell import Cell, as_hard, as_plain, decoded_side
@@ -30,8 +31,9 @@ from raycond.pipelines.evaluate.summary import GridRun, build_report, summary
 from raycond.pipelines.evaluate.trial import Trial
 from raycond.pipelines.layout import GridLayout, Layout
 from raycond.pipelines.loading import shown
-from raycond.pipelines.prepare import require_reachable
+from raycond.pipelines.prepare import require_reachable, validation_source, with_validation
 from raycond.pipelines.stages.listing import class_fingerprints, source_digest
+from raycond.pipelines.stages.overlap import require_disjoint
 from raycond.pipelines.stages.splits import decode_split, forget_splits
 from raycond.report import write_grid_report
 from raycond.runtime.open import open_runner
@@ -82,7 +84,9 @@ def _json(uri: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def prepare(config: GridConfig, source: Source | None = None, val: Source | None = None, digest: str = "") -> GridRun:
+def prepare(
+    config: GridConfig, source: RowSource | None = None, val: RowSource | None = None, digest: str = ""
+) -> GridRun:
     """Open and check everything that can be checked before heavy work. Raises UserError, ClassMismatch.
 
     source, val: what the baselines and the test images come from, where they are open already; digest: of the source's
@@ -146,38 +150,38 @@ def _baselines(config: GridConfig, recipe: protocol.Recipe) -> tuple[str, ...]:
     return tuple(dict.fromkeys(chosen))
 
 
-def _sources(config: GridConfig, first: OpenedSet, baselines: tuple[str, ...]) -> tuple[Source | None, Source]:
+def _sources(config: GridConfig, first: OpenedSet, baselines: tuple[str, ...]) -> tuple[RowSource | None, RowSource]:
     """The source of the baselines (None without them) and the validation images."""
-    run = Layout(first.path.rpartition("/")[0])
-    made = _json(run.config) if files.exists(run.config) else {}
-    data = config.data or made.get("data") or _public_source(first)
-    val = config.val or (made.get("val") if not config.data else None) or data
-    if val is None:
-        raise UserError(f"--val: {first.path} does not say where its source is; give --val URI (and --data URI)")
+    layout = Layout(first.path.rpartition("/")[0])
+    run = _json(layout.config) if files.exists(layout.config) else {}
     about, classes = first.manifest.content["config"], first.manifest.classes
+    data = config.data or run.get("data") or _built_in(first)
+    val = config.val or (run.get("val") if not config.data else None)
+    share = config.val_share or (None if config.val else about.get("val_share"))
+    if val is None and data is None:
+        raise UserError(f"--val: {first.path} does not say where its source is; give --val URI (and --data URI)")
     options: dict[str, Any] = {
-        "index_dir": run.index if files.exists(run.index) else GridLayout(config.out).index,
+        "index_dir": layout.index if files.exists(layout.index) else GridLayout(config.out).index,
         "max_classes": about.get("classes"),
         "image_column": about.get("image_column"),
         "label_column": about.get("label_column"),
+        "class_list": config.class_list or run.get("class_list"),
     }
-    with named("--val"):
-        tests = open_source(val, split="val", **options)
-    require_same(classes, tests.classes, first.path, f"--val {val}")
-    if not baselines:
-        return None, tests
+    if not baselines and share is None:
+        return None, validation_source(classes, data or "", val, options)
     if data is None:
         raise UserError(f"--data: baselines need the source of {first.path}: give --data URI, or --baselines none")
     with named("--data"):
         source = open_source(data, split="train", limit=about.get("limit"), **options)
     require_same(classes, source.classes, first.path, f"--data {data}")
-    return source, tests
+    return with_validation(source, data, val, share, int(first.manifest.content["seed"]), options)
 
 
-def _public_source(first: OpenedSet) -> str | None:
-    """The address in the manifest, if it is one that holds on every machine."""
+def _built_in(first: OpenedSet) -> str | None:
+    """The address in the manifest, if it is a data set that comes with a library: a set that somebody made must not
+    have other addresses fetched."""
     uri = str(first.manifest.content["source"]["uri"])
-    return uri if "://" in uri or uri.endswith(":") else None
+    return uri if uri.endswith(":") else None
 
 
 def evaluate_grid(config: GridConfig) -> GridRun:
@@ -240,6 +244,16 @@ def train(run: GridRun, runner: Runner, rows: Sequence[str] = ()) -> None:
 def _trials(run: GridRun, runner: Runner, device: str, rows: Sequence[str]) -> list[Trial]:
     """Decode what trainings share, choose nothing twice, and list every training."""
     val_digest = source_digest(class_fingerprints(run.val, "list val"))
+    if run.source is not None:
+        run.listing = run.listing or source_digest(class_fingerprints(run.source))
+        run.overlap = require_disjoint(
+            run.val,
+            run.source,
+            val_digest=val_digest,
+            train_digest=run.listing,
+            record=run.layout.overlap,
+            allow=run.config.allow_overlap,
+        )
     contenders = from_sets(run.sets, run.ipcs, run.config.weights)
     if run.source is not None:
         option = "--methods" if rows else "--baselines"
@@ -265,7 +279,7 @@ def _from_source(run: GridRun, runner: Runner, source: Source, device: str, opti
 
     option: the one that names baselines, for errors.
     """
-    digest = run.listing or source_digest(class_fingerprints(source))
+    digest = run.listing
     chosen = [kind for kind in run.baselines if kind in PROXIED]
     output, made_of, count = run.layout.pixels("train"), "", 0
     if chosen or FULL in run.baselines:

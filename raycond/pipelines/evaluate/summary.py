@@ -11,8 +11,9 @@ from raycond import __version__
 from raycond.core.progress import Timed
 from raycond.data.classes import Classes
 from raycond.data.images import Decoding
+from raycond.data.overlap import Overlap
 from raycond.data.quarantine import BadRecord
-from raycond.data.sources import Source
+from raycond.data.rows import RowSource
 from raycond.evaluate import ddranking, protocol, table
 from raycond.evaluate.table import Row
 from raycond.pipelines.evaluate.config import GridConfig
@@ -34,10 +35,11 @@ class GridRun(Timed):
     recipe: protocol.Recipe
     options: Decoding
     baselines: tuple[str, ...]
-    source: Source | None
-    val: Source
+    source: RowSource | None
+    val: RowSource
     labels_digest: str
     listing: str = ""  # digest of what the source lists, where it is known
+    overlap: Overlap | None = None  # of validation and training images, where both are known
     rows: list[Row] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     bad: list[BadRecord] = field(default_factory=list)  # validation images that were left out, whatever their size
@@ -53,6 +55,14 @@ class GridRun(Timed):
         return ddranking.scores(self.rows) if self.config.scores else []
 
 
+def overlap_text(overlap: Overlap) -> str:
+    """One sentence for the summary and the report."""
+    return (
+        f"{overlap.shared} of {overlap.checked} validation images are training images too, byte for byte: their "
+        "accuracies are not those of unseen images"
+    )
+
+
 def summary(run: GridRun) -> str:
     """What a person wants to read at the end."""
     lines = [""]
@@ -60,6 +70,8 @@ def summary(run: GridRun) -> str:
         lines += [table.text(run.rows), ""]
     if run.scores:
         lines += [ddranking.text(run.scores), ""]
+    if run.overlap is not None and run.overlap.shared:
+        lines.append(f"overlap    {overlap_text(run.overlap)}")
     before = len(run.rows) + len(run.failures) - run.trained
     lines.append(f"trainings  {run.trained} now, {before} before")
     lines.append(f"time       {run.times}")
@@ -120,4 +132,5 @@ def _environment(run: GridRun) -> dict[str, str]:
     versions = {name: metadata.version(name) for name in ("torch", "torchvision", "ray")}
     where = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in run.machine.items()}
     times = {f"seconds: {stage}": f"{seconds:.1f}" for stage, seconds in run.seconds.items()}
-    return {"raycond": __version__, "python": platform.python_version(), **versions, **where, **times}
+    overlap = {"overlap": overlap_text(run.overlap)} if run.overlap is not None and run.overlap.shared else {}
+    return {"raycond": __version__, "python": platform.python_version(), **versions, **where, **overlap, **times}

@@ -25,6 +25,7 @@ def evaluate(config: QuantizeConfig, run: QuantizeRun, runner: Runner, listing: 
     train(grid, runner, config.methods)
     run.rows = [replace(row, method=kind_of(row.method), set="") for row in grid.rows]
     run.failures += grid.failures
+    run.overlap = grid.overlap
     run.bad = grid.bad
 
 
@@ -38,6 +39,7 @@ def _grid(config: QuantizeConfig, run: QuantizeRun) -> GridConfig:
         out=config.out,
         data=config.data,
         val=config.val,
+        allow_overlap=config.allow_overlap,
         students=config.students,
         ipc=config.ipc,
         protocol=config.protocol,

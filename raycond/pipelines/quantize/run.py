@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from raycond import __version__
-from raycond.core import files, records
+from raycond.core import files
 from raycond.core.errors import UserError, named
 from raycond.core.log import run_log
 from raycond.data import quarantine
 from raycond.data.classes import require_same
 from raycond.data.encoded import unpack
+from raycond.data.holdout import hold_out
 from raycond.data.quarantine import BadRecord, Limit
-from raycond.data.sources import Source, open_source
+from raycond.data.sources import Source
 from raycond.evaluate import protocol, table
 from raycond.methods.quantize import codebook_file
 from raycond.models.codecs.base import Codec
@@ -23,8 +23,8 @@ from raycond.models.codecs.registry import open_codec
 from raycond.models.generators.base import Description
 from raycond.models.generators.registry import describe
 from raycond.models.students import build
-from raycond.pipelines.layout import Layout
-from raycond.pipelines.prepare import source_options, training_source
+from raycond.pipelines.layout import GridLayout, Layout
+from raycond.pipelines.prepare import source_options, training_source, with_validation
 from raycond.pipelines.quantize.condense import condense_classes
 from raycond.pipelines.quantize.config import QuantizeConfig
 from raycond.pipelines.quantize.evaluation import evaluate
@@ -32,7 +32,8 @@ from raycond.pipelines.quantize.summary import CodecFacts, QuantizeRun, build_re
 from raycond.pipelines.quantize.units import WorkerSpec, images_fingerprint
 from raycond.pipelines.stages.autoencoder import codec_label, trained_codec
 from raycond.pipelines.stages.condensed import public_uri, write_set
-from raycond.pipelines.stages.listing import class_fingerprints, source_digest
+from raycond.pipelines.stages.listing import class_fingerprints, listings, require_enough_images, source_digest
+from raycond.pipelines.stages.overlap import require_disjoint
 from raycond.report import write_report
 from raycond.runtime.open import open_runner
 from raycond.runtime.runner import Runner
@@ -47,6 +48,10 @@ IDENTITY = (
 )
 
 
+# options that came later: they are told where they are given, so that sets of before keep their bytes
+SINCE = ("val_share",)
+
+
 def prepare(config: QuantizeConfig, index_dir: str | None = None) -> QuantizeRun:
     """Open and check everything that can be checked before heavy work, the cheap things first.
 
@@ -56,7 +61,11 @@ def prepare(config: QuantizeConfig, index_dir: str | None = None) -> QuantizeRun
     layout = Layout(config.out, config.work)
     options = source_options(config, index_dir or layout.index)
     source = training_source(config, options["index_dir"])
-    val = _open_val(config, source, options) if config.evaluate else None
+    val = None
+    if config.evaluate:
+        source, val = with_validation(source, config.data, config.val, config.val_share, config.seed, options)
+    elif config.val_share is not None:
+        source, _ = hold_out(source, config.val_share, config.seed)
     if files.exists(files.join(layout.condensed, "manifest.json")):
         _require_same_set(layout, source)
     codec = _check_options(config)
@@ -94,18 +103,6 @@ def _open_codec(config: QuantizeConfig, where: str) -> Codec:
 
 def _codec_facts(config: QuantizeConfig, where: str, codec: Codec) -> CodecFacts:
     return CodecFacts(where, codec_label(config.codec, where), codec.digest, codec.channels)
-
-
-def _open_val(config: QuantizeConfig, source: Source, options: dict[str, Any]) -> Source:
-    if config.val:
-        with named("--val"):
-            val = open_source(config.val, split="val", **options)
-        require_same(source.classes, val.classes, "--data", "--val")
-        return val
-    try:
-        return open_source(config.data, split="val", classes=source.classes, **options)
-    except UserError as error:
-        raise UserError(f"evaluation needs validation images: give --val URI, or --no-evaluate ({error})") from error
 
 
 def _require_same_set(layout: Layout, source: Source) -> None:
@@ -148,7 +145,18 @@ def _run(config: QuantizeConfig, run: QuantizeRun) -> None:
 
 
 def _stages(config: QuantizeConfig, run: QuantizeRun, runner: Runner) -> None:
-    fingerprints = class_fingerprints(run.source)
+    listed = listings(run.source)
+    require_enough_images(run.source, listed, config.ipc)
+    fingerprints = [one.fingerprint for one in listed]
+    if run.val is not None:  # before the work, not at its end
+        require_disjoint(
+            run.val,
+            run.source,
+            val_digest=source_digest(class_fingerprints(run.val, "list val")),
+            train_digest=source_digest(fingerprints),
+            record=GridLayout(config.out).overlap,
+            allow=config.allow_overlap,
+        )
     if run.codec is None:
         with run.timed("codec"):
             where = trained_codec(config, run.source, fingerprints, run.layout, "cpu")
@@ -214,7 +222,7 @@ def _about(config: QuantizeConfig, run: QuantizeRun, codec: CodecFacts) -> dict[
         "channels": codec.channels,
         "codec": {"name": codec.name, "sha256": codec.digest, "channels": codec.channels},
         "seed": config.seed,
-        "config": {k: plain[k] for k in IDENTITY},
+        "config": {k: plain[k] for k in IDENTITY} | {k: plain[k] for k in SINCE if plain[k] is not None},
         **({"diffusion": _about_diffusion(run.diffusion, plain["diffusion"])} if run.diffusion else {}),
         "source": {
             "uri": public_uri(config.data),
@@ -236,11 +244,11 @@ def plan(config: QuantizeConfig) -> str:
     with tempfile.TemporaryDirectory(prefix="raycond-") as folder:
         # an index that is there is worth using; a new one would stay in the run folder
         run = prepare(config, None if files.exists(Layout(config.out, config.work).index) else folder)
-        with ThreadPoolExecutor(records.IO_THREADS) as pool:
-            refs = pool.map(run.source.refs, range(len(run.source.classes)))
-            counts = [len(found) for found in refs]
+        listed = listings(run.source)
+    counts = [one.images for one in listed]
     lines = [
-        f"source    {config.data}: {len(counts)} classes, {sum(counts)} images, {min(counts)} to {max(counts)} a class",
+        f"source    {run.source.description}",
+        f"images    {len(counts)} classes, {sum(counts)} images, {min(counts)} to {max(counts)} a class",
         f"encode    {config.codec}, {config.size} px, {config.resize}",
         f"quantize  {config.quantizer}, IPC {', '.join(map(str, config.ipc))}, weights {config.weights}",
         f"generate  {config.generator}, {sum(config.ipc) * len(counts)} images",
@@ -252,8 +260,8 @@ def plan(config: QuantizeConfig) -> str:
             f"students {' '.join(config.students)}, seeds {' '.join(map(str, config.seeds))}, {config.protocol}"
         )
     lines.append(f"out       {config.out}")
-    short = [run.source.classes.ids[k] for k, n in enumerate(counts) if n < max(config.ipc)]
-    if short:
-        shown = ", ".join(short[:10]) + (f" and {len(short) - 10} more" if len(short) > 10 else "")
-        raise UserError("\n".join(lines) + f"\n--ipc {max(config.ipc)}: more than the images of class {shown}")
+    try:
+        require_enough_images(run.source, listed, config.ipc)
+    except UserError as error:
+        raise UserError("\n".join([*lines, str(error)])) from error
     return "\n".join(lines)

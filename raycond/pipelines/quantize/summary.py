@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 from raycond import __version__
 from raycond.core.progress import Timed
 from raycond.data.encoded import unpack
+from raycond.data.overlap import Overlap
 from raycond.data.quarantine import BadRecord
-from raycond.data.sources import Source
+from raycond.data.rows import RowSource
 from raycond.evaluate import table
 from raycond.methods.quantize import codebook_file
 from raycond.methods.quantize.wasserstein import mean_rows
 from raycond.models.generators.base import Description
+from raycond.pipelines.evaluate.summary import overlap_text
 from raycond.pipelines.layout import Layout
 from raycond.pipelines.quantize.config import QuantizeConfig
 from raycond.pipelines.quantize.units import Facts
@@ -44,8 +46,8 @@ class QuantizeRun(Timed):
     """
 
     layout: Layout
-    source: Source
-    val: Source | None
+    source: RowSource
+    val: RowSource | None
     codec: CodecFacts | None = None
     diffusion: Description | None = None
     generator: str = ""
@@ -56,6 +58,7 @@ class QuantizeRun(Timed):
     codebooks: dict[tuple[int, int], Facts] = field(default_factory=dict)
     rows: list[table.Row] = field(default_factory=list)
     bad: list[BadRecord] = field(default_factory=list)
+    overlap: Overlap | None = None  # of validation and training images, where there was an evaluation
     failures: list[str] = field(default_factory=list)
     computed: dict[str, int] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
@@ -71,6 +74,8 @@ def summary(run: QuantizeRun) -> str:
     if run.rows:
         lines += [table.text(run.rows), ""]
     lines.append(f"time      {run.times}")
+    if run.overlap is not None and run.overlap.shared:
+        lines.append(f"overlap   {overlap_text(run.overlap)}")
     if run.bad:
         lines.append(
             f"bad       {len(run.bad)} {'images' if len(run.bad) > 1 else 'image'} left out: {run.layout.quarantine}"
@@ -151,7 +156,9 @@ def _environment(run: QuantizeRun) -> dict[str, str]:
     where = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in run.machine.items()}
     times = {f"seconds: {stage}": f"{seconds:.1f}" for stage, seconds in run.seconds.items()}
     again = {"images made again": _counted(run.retried)} if run.retried else {}
-    return {"raycond": __version__, "python": platform.python_version(), **versions, **where, **again, **times}
+    overlap = {"overlap": overlap_text(run.overlap)} if run.overlap is not None and run.overlap.shared else {}
+    versions = {"raycond": __version__, "python": platform.python_version(), **versions}
+    return {**versions, **where, **again, **overlap, **times}
 
 
 def w2_tables(run: QuantizeRun, ipcs: tuple[int, ...]) -> list[dict[str, Any]]:
