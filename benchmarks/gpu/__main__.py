@@ -59,14 +59,14 @@ def run(options: argparse.Namespace, device: Any, notes: Sequence[str]) -> int:
     from benchmarks.gpu.context import Context
     from benchmarks.gpu.runner import Run, load, summary
 
-    faulthandler.dump_traceback_later(options.budget + GRACE, exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(options.budget + GRACE, exit=True, file=2)
     try:
         with tempfile.TemporaryDirectory(prefix="raycond-gpu-") as scratch:
             context = Context(device, tiny=options.tiny, scratch=Path(scratch), carry=options.carry)
             names = [name for name in PARTS if name in options.only]
-            found = Run(names, context, options.out, options.budget, BEGAN)
-            found.record.absent += notes
-            record = found.all(load)
+            parts = Run(names, context, options.out, options.budget, BEGAN)
+            parts.record.absent += notes
+            record = parts.all(load)
     finally:
         faulthandler.cancel_dump_traceback_later()
     print(summary(record))

@@ -52,17 +52,17 @@ def fits(name: str) -> bool:
     """Whether a wheel of this file name is for this Python and this kind of processor, by the tags in the name."""
     python, abi, system = name.removesuffix(".whl").split("-")[-3:]
     major, minor = sys.version_info[:2]
-    own = f"cp{major}{minor}"
+    this = f"cp{major}{minor}"
     older = [f"cp{major}{m}" for m in range(2, minor + 1)]
     tags = set(python.split("."))
-    right = f"py{major}" in tags or own in tags or ("abi3" in abi.split(".") and not tags.isdisjoint(older))
+    right = f"py{major}" in tags or this in tags or ("abi3" in abi.split(".") and not tags.isdisjoint(older))
     return right and (system == "any" or system.endswith(platform.machine()))
 
 
 def images(folder: Path | None) -> list[Path]:
     """The JPEG files that were brought along, sorted by name."""
-    found = folder.glob("images/*") if folder is not None else ()
-    return sorted(path for path in found if path.suffix.lower() in JPEGS)
+    paths = folder.glob("images/*") if folder is not None else ()
+    return sorted(path for path in paths if path.suffix.lower() in JPEGS)
 
 
 def fill(folder: Path, *, python: str, source: Path | None, count: int) -> None:
@@ -82,12 +82,13 @@ def fill(folder: Path, *, python: str, source: Path | None, count: int) -> None:
 
 def copy_images(source: Path, target: Path, count: int) -> None:
     """Raises FileNotFoundError if there are no JPEG files under `source`."""
-    found = sorted(path for path in source.rglob("*") if path.suffix.lower() in JPEGS)
-    if not found:
+    paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in JPEGS)
+    if not paths:
         raise FileNotFoundError(f"{source}: no files {' or '.join(JPEGS)} in it")
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    chosen = [found[k * len(found) // min(count, len(found))] for k in range(min(count, len(found)))]
+    count = min(count, len(paths))
+    chosen = [paths[k * len(paths) // count] for k in range(count)]
     for number, path in enumerate(chosen):
         shutil.copyfile(path, target / f"{number:04d}.jpeg")
 

@@ -45,11 +45,11 @@ class Context:
         self.note(f"{what}: not measured, for want of time")
         return False
 
-    # ---- what was found
+    # ---- results
 
-    def check(self, name: str, found: float, allowed: float, what: str) -> None:
-        """Passes if `found`, of the quantity `what`, is at most `allowed`."""
-        self.part.checks.append(Check(name, what, float(found), allowed))
+    def check(self, name: str, value: float, limit: float, what: str) -> None:
+        """Passes if `value`, of the quantity `what`, is at most `limit`."""
+        self.part.checks.append(Check(name, what, float(value), limit))
 
     def figure(
         self,
@@ -81,8 +81,8 @@ class Context:
             call()
         once = self._time(call, 1, host)
         calls = 1 if self.tiny else min(MOST_CALLS, math.ceil(LEAST_SECONDS / max(once, 1e-9)))
-        found = [once] if calls == 1 else []
-        return found + [self._time(call, calls, host) / calls for _ in range(repeats - len(found))]
+        first = [once] if calls == 1 else []
+        return first + [self._time(call, calls, host) / calls for _ in range(repeats - len(first))]
 
     def _time(self, call: Callable[[], Any], calls: int, host: bool) -> float:
         self.wait()
@@ -127,12 +127,12 @@ class Context:
     @contextmanager
     def memory(self) -> Any:
         """Yields a dict that afterwards has the largest memory in use inside the block, in GiB; empty on a CPU."""
-        found: dict[str, float] = {}
+        used: dict[str, float] = {}
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        yield found
+        yield used
         if self.device.type == "cuda":
-            found["GiB"] = torch.cuda.max_memory_allocated(self.device) / 2**30
+            used["GiB"] = torch.cuda.max_memory_allocated(self.device) / 2**30
 
     @property
     def peak(self) -> list[float]:
@@ -150,19 +150,19 @@ def matmul_rates(context: Context, dtype: torch.dtype) -> list[float]:
     return [2 * side**3 / seconds for seconds in context.seconds(lambda: a @ b)]
 
 
-def relative_error(found: Tensor, expected: Tensor) -> float:
-    """‖found − expected‖ / ‖expected − its mean‖, in float64."""
-    found, expected = found.detach().cpu().double(), expected.detach().cpu().double()
-    return float((found - expected).norm() / (expected - expected.mean()).norm())
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    """‖actual − expected‖ / ‖expected − its mean‖, in float64."""
+    actual, expected = actual.detach().cpu().double(), expected.detach().cpu().double()
+    return float((actual - expected).norm() / (expected - expected.mean()).norm())
 
 
-def largest_difference(found: Tensor, expected: Tensor) -> float:
-    return float((found.detach().cpu().double() - expected.detach().cpu().double()).abs().max())
+def largest_difference(actual: Tensor, expected: Tensor) -> float:
+    return float((actual.detach().cpu().double() - expected.detach().cpu().double()).abs().max())
 
 
-def differing(found: Tensor, expected: Tensor) -> int:
+def differing(actual: Tensor, expected: Tensor) -> int:
     """How many of their numbers are not equal; NaN equals nothing."""
-    return int((found.detach().cpu() != expected.detach().cpu()).sum())
+    return int((actual.detach().cpu() != expected.detach().cpu()).sum())
 
 
 @contextmanager

@@ -79,19 +79,19 @@ def _samplers(context: Context, kind: str) -> None:
     cells = side(kind, "tiny")
     for name in list(SCHEDULERS)[: 2 if context.tiny else None]:
         with full_float32():
-            found = [
+            images = [
                 opened(kind, where, cells, device, "float32", steps=4, scheduler=name)(wanted(2, cells))
                 for device in (context.device, "cpu")
             ]
         name = f"{kind} of miniature size, {name}, against the CPU"
-        context.check(name, largest_difference(*found), FLOAT32, LARGEST)
+        context.check(name, largest_difference(*images), FLOAT32, LARGEST)
 
 
 def _same_in_every_batch(context: Context, kind: str, where: str, cells: int) -> None:
     """Images one at a time, and all at once in another order."""
     asked = wanted(3, cells)
     order = [2, 0, 1]
-    for dtype, allowed in (("float32", FLOAT32), ("bfloat16", BF16)):
+    for dtype, limit in (("float32", FLOAT32), ("bfloat16", BF16)):
         generator = opened(kind, where, cells, context.device, dtype, steps=4, batch=1)
         with full_float32():
             alone = generator(asked)
@@ -102,7 +102,7 @@ def _same_in_every_batch(context: Context, kind: str, where: str, cells: int) ->
             error, what = largest_difference(together, alone), LARGEST
         else:
             error, what = float((together - alone).abs().mean()), MEAN
-        context.check(f"{kind}, {dtype}: alone and in a batch", error, allowed, what)
+        context.check(f"{kind}, {dtype}: alone and in a batch", error, limit, what)
         context.check(f"{kind}, {dtype}: the same batch twice", largest_difference(together, again), 0, LARGEST)
         del generator
         context.free()

@@ -11,21 +11,25 @@ import torch
 
 from benchmarks.processor import cores, processor
 
-# what raycond's parts import, beside torch; the numbers of bf16 products a second are those of NVIDIA's data sheets
+# that raycond imports on the paths that are run here, beside torch
 PACKAGES = (
     *("torchvision", "transformers", "timm", "diffusers", "open_clip_torch", "ftfy", "wcwidth", "safetensors"),
     *("pydantic", "pydantic_core", "numpy", "pillow", "PyYAML", "fsspec", "pyarrow", "scikit-learn", "scipy", "pytest"),
 )
-# dense bf16 operations per second without sparsity, of a device whose name begins so; the first that fits holds
+# bf16 operations per second of dense matrices, from NVIDIA's data sheets, of a device whose name begins so; the first
+# name that fits counts
 NOMINAL = {
     "NVIDIA B200": 2250e12,
+    "NVIDIA H200 NVL": 835e12,
     "NVIDIA H200": 989e12,
     "NVIDIA H100 NVL": 835e12,
     "NVIDIA H100 PCIe": 756e12,
     "NVIDIA H100": 989e12,
     "NVIDIA A100": 312e12,
     "NVIDIA L40S": 362e12,
+    "NVIDIA L40": 181e12,
     "NVIDIA L4": 121e12,
+    "NVIDIA A10G": 70e12,
     "NVIDIA A10": 125e12,
     "NVIDIA GeForce RTX 4090": 165e12,
 }
@@ -41,10 +45,10 @@ def nominal_peak(device: torch.device) -> float | None:
 
 def about(device: torch.device) -> dict[str, str]:
     """Name → value, for people."""
-    found = {"device": processor(), "torch": torch.__version__}
+    facts = {"device": processor(), "torch": torch.__version__}
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        found = {
+        facts = {
             "device": properties.name,
             "memory": f"{properties.total_memory / 2**30:.0f} GiB",
             "multiprocessors": str(properties.multi_processor_count),
@@ -54,9 +58,9 @@ def about(device: torch.device) -> dict[str, str]:
             "CUDA of torch": str(torch.version.cuda),
             "cuDNN": str(torch.backends.cudnn.version()),
         }
-    found |= {"processor": processor(), "cores": str(cores()), "system": platform.platform()}
-    found |= {"Python": platform.python_version(), "raycond": _revision()}
-    return found | {name: version for name, version in _versions().items() if version}
+    facts |= {"processor": processor(), "cores": str(cores()), "system": platform.platform()}
+    facts |= {"Python": platform.python_version(), "raycond": _revision()}
+    return facts | {name: version for name, version in _versions().items() if version}
 
 
 def absent() -> list[str]:
@@ -65,13 +69,13 @@ def absent() -> list[str]:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = ""
-    return found
+            versions[name] = ""
+    return versions
 
 
 def _driver() -> str:

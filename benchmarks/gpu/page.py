@@ -82,7 +82,7 @@ def _part(part: PartRecord) -> Iterator[str]:
         yield from ("", "```", part.reason, "```")
     if part.checks:
         yield ""
-        head = ["check", "what is compared", "found", "allowed", ""]
+        head = ["check", "what is compared", "value", "limit", ""]
         yield from table(head, [_check(check) for check in part.checks])
     for name in dict.fromkeys(figure.name for figure in part.figures):
         yield ""
@@ -93,7 +93,7 @@ def _part(part: PartRecord) -> Iterator[str]:
 
 
 def _check(check: Check) -> list[str]:
-    return [check.name, check.what, number(check.found), f"{check.allowed:g}", "passed" if check.passed else "FAILED"]
+    return [check.name, check.what, number(check.value), f"{check.limit:g}", "passed" if check.passed else "FAILED"]
 
 
 def _figures(figures: Sequence[Figure]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from benchmarks.gpu.context import Context
 
 MEAN_SIZE = (469, 387)  # width and height of an ImageNet-1K photograph, on average
 QUALITY = 95
-MADE = 32  # where none were brought along
+GENERATED = 32  # where none were brought along
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,15 @@ def photo_sets(context: Context) -> list[Photos]:
     paths = images(context.carry)
     size = (MEAN_SIZE[0] // 8, MEAN_SIZE[1] // 8) if context.tiny else MEAN_SIZE
     if not paths:
-        made = tuple(_encoded(_generated(seed, size)) for seed in range(4 if context.tiny else MADE))
-        return [Photos("generated, as large as ImageNet's", made)]
+        generated = tuple(_encoded(_generated(seed, size)) for seed in range(4 if context.tiny else GENERATED))
+        return [Photos("generated, as large as ImageNet's", generated)]
     paths = paths[:4] if context.tiny else paths
-    found = tuple(path.read_bytes() for path in paths)
-    return [Photos("brought along", found), Photos("enlarged, as large as ImageNet's", _enlarged(paths, size))]
+    files = tuple(path.read_bytes() for path in paths)
+    return [Photos("brought along", files), Photos("enlarged, as large as ImageNet's", _enlarged(paths, size))]
 
 
 def pictures(count: int, size: int, device: torch.device | str = "cpu") -> Tensor:
-    """(count, 3, size, size) uint8: random colours with soft edges."""
+    """(count, 3, size, size) uint8: random colors with soft edges."""
     random = torch.Generator().manual_seed(count * size)
     coarse = torch.rand(count, 3, 8, 8, generator=random)
     fine = F.interpolate(coarse, (size, size), mode="bilinear") * 255
@@ -62,12 +62,12 @@ def pictures(count: int, size: int, device: torch.device | str = "cpu") -> Tenso
 
 
 def _enlarged(paths: Sequence[Path], size: tuple[int, int]) -> tuple[bytes, ...]:
-    pictures = (Image.open(path).convert("RGB") for path in paths)
-    return tuple(_encoded(picture.resize(size, Image.Resampling.BICUBIC)) for picture in pictures)
+    originals = (Image.open(path).convert("RGB") for path in paths)
+    return tuple(_encoded(picture.resize(size, Image.Resampling.BICUBIC)) for picture in originals)
 
 
 def _generated(seed: int, size: tuple[int, int]) -> Image.Image:
-    """Large patches of colour with a fine texture, which together compress about as photographs do."""
+    """Large patches of color with a fine texture, which together compress about as photographs do."""
     draw = np.random.default_rng(seed)
     patches = Image.fromarray(draw.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
     texture = draw.normal(0, 12, (size[1], size[0], 1))

@@ -14,16 +14,16 @@ State = Literal["waiting", "running", "done", "failed", "skipped"]
 
 @dataclass(frozen=True)
 class Check:
-    """A comparison that passes where `found` is at most `allowed`; NaN never passes. what: the quantity compared."""
+    """A comparison that passes where `value` is at most `limit`; NaN never passes. what: the quantity compared."""
 
     name: str
     what: str
-    found: float
-    allowed: float
+    value: float
+    limit: float
 
     @property
     def passed(self) -> bool:
-        return self.found <= self.allowed
+        return self.value <= self.limit
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Record:
 
 
 def _part(value: Mapping[str, Any]) -> PartRecord:
-    checks = [Check(**{**c, "found": float(c["found"]), "allowed": float(c["allowed"])}) for c in value["checks"]]
+    checks = [Check(**{**c, "value": float(c["value"]), "limit": float(c["limit"])}) for c in value["checks"]]
     figures = [
         Figure(
             **{

@@ -37,6 +37,7 @@ class Run:
 
     def all(self, load: Callable[[PartRecord], Part | None]) -> Record:
         """Run every part. load: finds a part by its record, or says in the record why it cannot be run."""
+        self._write()
         parts = {record.name: load(record) for record in self.record.parts}
         for record in self.record.parts:
             if (part := parts.pop(record.name)) is not None:
@@ -50,14 +51,14 @@ class Run:
 
     def _run(self, record: PartRecord, part: Part, share: float) -> None:
         """Run one part, whose share is of the time that is left."""
-        own = share * (self.budget - self._spent)
-        if own < (0 if self.context.tiny else part.least):
+        seconds = share * (self.budget - self._spent)
+        if seconds < (0 if self.context.tiny else part.least):
             record.state = "skipped"
-            record.reason = f"the budget leaves {max(own, 0):.0f} s, and it needs {part.least:g} s"
+            record.reason = f"the budget leaves {max(seconds, 0):.0f} s, and it needs {part.least:g} s"
             return
         record.state = "running"
         self._write()
-        self.context.begin(record, own)
+        self.context.begin(record, seconds)
         started = time.perf_counter()
         with recorded(record):
             part.run(self.context)
@@ -102,7 +103,7 @@ def summary(record: Record) -> str:
     checks = [check for part in record.parts for check in part.checks]
     lines = [f"{sum(check.passed for check in checks)} of {len(checks)} checks passed, {record.seconds:.0f} s"]
     lines += [
-        f"check failed: {check.name}: {check.what} {check.found:g}, allowed {check.allowed:g}"
+        f"check failed: {check.name}: {check.what} {check.value:g}, limit {check.limit:g}"
         for check in checks
         if not check.passed
     ]

@@ -28,8 +28,8 @@ def run(context: Context) -> None:
     device = str(context.device)
     for name, change in CHANGES.items():
         with SameDraws():
-            expected, found = change(pictures, generator()), change(moved, generator(0, device))
-        error = largest_difference(found, expected)
+            expected, actual = change(pictures, generator()), change(moved, generator(0, device))
+        error = largest_difference(actual, expected)
         context.check(f"{name}, same draws as on the CPU", error, SHIFTED, "largest difference of a pixel")
         twice = differing(change(moved, generator(1, device)), change(moved, generator(1, device)))
         context.check(f"{name}, twice", twice, 0, "pixels that differ")
@@ -44,8 +44,8 @@ def _numbered(context: Context, name: str, protocol: Protocol) -> None:
     ids = image_ids(pictures)
     expected = SeededViews(pictures, ids, protocol, 0)(rows, rows % 3)
     moved = rows.to(context.device)
-    found = SeededViews(pictures.to(context.device), ids, protocol, 0)(moved, moved % 3)
-    error = largest_difference(found.images, expected.images)
+    actual = SeededViews(pictures.to(context.device), ids, protocol, 0)(moved, moved % 3)
+    error = largest_difference(actual.images, expected.images)
     context.check(f"numbered views: {name}, against the CPU", error, SHIFTED, "largest difference of a pixel")
 
 

@@ -17,7 +17,7 @@ from benchmarks.gpu.part import Part
 from raycond.labels.projected import Logits
 from raycond.labels.projector import Projector, ProjectorOptions
 
-FLOAT32, TF32 = 1e-4, 1e-2  # largest relative errors, as in the part `codec`
+FLOAT32, TF32 = 1e-4, 3e-2  # largest relative errors: of sums in another order, and of factors of 10 bits of mantissa
 BATCHES = (32, 128, 512)
 
 
@@ -36,12 +36,12 @@ def projector(sizes: bench.Sizes, device: torch.device | str, *, delta: bool) ->
     """The same on every device; delta: with one that is not zero, as after a fit."""
     clip = bench.random_clip(sizes.clip, torch.device("cpu"))
     head = torch.randn(len(bench.NAMES), clip.width, generator=torch.Generator().manual_seed(0))
-    found = Projector(clip, bench.NAMES, ProjectorOptions(), device, head=head / head.norm(dim=1, keepdim=True))
+    projector = Projector(clip, bench.NAMES, ProjectorOptions(), device, head=head / head.norm(dim=1, keepdim=True))
     if delta:
         random = torch.Generator().manual_seed(1)
-        for tensor in found.delta().values():
+        for tensor in projector.delta().values():
             tensor.data.add_(0.01 * torch.randn(tensor.shape, generator=random).to(tensor.device))
-    return found
+    return projector
 
 
 def views(sizes: bench.Sizes, count: int) -> Tensor:
@@ -54,18 +54,18 @@ def _logits(context: Context, sizes: bench.Sizes) -> None:
     """Logits with a delta beside the weights, and added into them."""
     images = views(sizes, 4)
     expected = projector(sizes, "cpu", delta=True)(images)
-    found = projector(sizes, context.device, delta=True)
+    separate = projector(sizes, context.device, delta=True)
     merging = Logits(projector(sizes, context.device, delta=True))
     precisions: dict[str, tuple[Any, float]] = {
         "float32": (full_float32(), FLOAT32),
         "float32 with TF32 convolutions": (nullcontext(), TF32),
     }
-    for name, (precision, allowed) in precisions.items():
+    for name, (precision, limit) in precisions.items():
         with precision:
-            logits, merged = found(images), merging(images)
+            logits, merged = separate(images), merging(images)
         for what, tensor in (("logits", logits), ("logits, delta merged", merged)):
             error = relative_error(tensor, expected)
-            context.check(f"projector, {what}, {name}, against the CPU", error, allowed, "relative error")
+            context.check(f"projector, {what}, {name}, against the CPU", error, limit, "relative error")
 
 
 def _fit_twice(context: Context, sizes: bench.Sizes) -> None:
@@ -102,8 +102,8 @@ def _fits(context: Context, sizes: bench.Sizes) -> None:
         for name, fit in runs.items():
             with tempfile.TemporaryDirectory(dir=context.scratch) as folder:
                 rates[name].append(fit(sizes, folder, warm, count, context.device))
-    for name, found in rates.items():
-        context.figure("fit", "steps/s", found, {"clip": sizes.name, "batch": sizes.batch, "loop": name})
+    for name, values in rates.items():
+        context.figure("fit", "steps/s", values, {"clip": sizes.name, "batch": sizes.batch, "loop": name})
 
 
 PART = Part("HeLlO's projector on CLIP's RN50 at 224 px", seconds=40, least=15, run=run)

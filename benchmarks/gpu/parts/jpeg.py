@@ -49,8 +49,8 @@ def _on_device(context: Context, photos: Photos, size: int) -> None:
     from torchvision.io import ImageReadMode, decode_jpeg
 
     def decoded(files: Sequence[Tensor]) -> list[Tensor]:
-        found: Any = decode_jpeg(list(files), mode=ImageReadMode.RGB, device=context.device)
-        return list(found)
+        images: Any = decode_jpeg(list(files), mode=ImageReadMode.RGB, device=context.device)
+        return list(images)
 
     def resized(files: Sequence[Tensor]) -> Tensor:
         return torch.stack([_cropped(image, size) for image in decoded(files)])
@@ -75,9 +75,9 @@ def _cropped(image: Tensor, size: int) -> Tensor:
     height, width = image.shape[1:]
     scale = size / min(height, width)
     sides = (max(size, round(height * scale)), max(size, round(width * scale)))
-    found = F.interpolate(image[None].float(), sides, mode="bicubic", antialias=True)[0]
+    resized = F.interpolate(image[None].float(), sides, mode="bicubic", antialias=True)[0]
     top, left = (sides[0] - size) // 2, (sides[1] - size) // 2
-    return found[:, top : top + size, left : left + size].round().clamp(0, 255).to(torch.uint8)
+    return resized[:, top : top + size, left : left + size].round().clamp(0, 255).to(torch.uint8)
 
 
 PART = Part("JPEG decoding", seconds=25, least=8, run=run)

@@ -19,7 +19,7 @@ from raycond.labels.stored import StoredLabels
 COUNT = 10  # classes
 CLASSES = Classes.of([f"class {k}" for k in range(COUNT)])
 # of logits of order 1, which are stored as float16: its rounding, once the views are equal but for rounding
-ALLOWED = 5e-3
+LIMIT = 5e-3
 STUDENT = "convnet3-w32"
 
 
@@ -35,7 +35,7 @@ def run(context: Context) -> None:
         largest_difference(stored["device"].logits(view, rows.to(context.device)), stored["cpu"].logits(view, rows))
         for view in range(stored["cpu"].views)
     )
-    context.check("stored labels, against the CPU", error, ALLOWED, "largest difference of a logit")
+    context.check("stored labels, against the CPU", error, LIMIT, "largest difference of a logit")
     labeler = Labeler("online", "stored", "", stored["device"])
     first, second = (
         trained(train, student=STUDENT, protocol=protocol, seed=0, device=context.device, labeler=labeler)[0]

@@ -74,8 +74,8 @@ def _loops(context: Context, sizes: Sizes, source: Source) -> None:
     def loop(refs: Sequence[ImageRef], batch: int, pool: Executor | None) -> None:
         read: Callable[[ImageRef], Any] = partial(load, size=sizes.pixels, resize="crop", channels=3)
         for start in range(0, len(refs), batch):
-            found = (map if pool is None else pool.map)(read, refs[start : start + batch])
-            images = np.stack([image for image, _ in found])
+            decoded = (map if pool is None else pool.map)(read, refs[start : start + batch])
+            images = np.stack([image for image, _ in decoded])
             codec.encode(torch.from_numpy(images).permute(0, 3, 1, 2))
 
     few = refs[: len(refs) // 6]  # one thread is slow
@@ -156,8 +156,8 @@ def _ratio(context: Context) -> None:
     for figure in context.part.figures:
         what = str(figure.setting["what"])
         rates[what] = max(rates.get(what, 0.0), figure.value)
-    bare, own = rates["bare loop"], max(rate for what, rate in rates.items() if what != "bare loop")
-    share = f"{100 * own / bare:.0f} % of the images per second of the best bare loop"
+    bare, pipeline = rates["bare loop"], max(rate for what, rate in rates.items() if what != "bare loop")
+    share = f"{100 * pipeline / bare:.0f} % of the images per second of the best bare loop"
     context.note(f"the pipeline at its best has {share}")
 
 

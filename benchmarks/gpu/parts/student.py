@@ -59,7 +59,7 @@ def photographs(sizes: Sizes, pixels: int) -> LabelledImages:
 
 
 def _protocol(sizes: Sizes, name: str, student: str, **changes: Any) -> Protocol:
-    options = {**training.RECIPES.get(name, {}), "batch": sizes.batch, "max_size": None, **changes}
+    options = {**training.RECIPES.get(name, training.SAME), "batch": sizes.batch, "max_size": None, **changes}
     return recipe(name).override(**options).resolve(ipc=sizes.images, classes=training.CLASSES, student=student)
 
 
@@ -92,16 +92,16 @@ def _loops(context: Context, sizes: Sizes) -> None:
         case = training.Case(sizes.student, protocol, images, sizes.warm, context.device)
         rates: dict[str, list[float]] = {"raycond": [], f"DataLoader, {workers} workers": []}
         for _ in range(sizes.repeats):
-            for name, found in rates.items():
-                found.append(training.ours(case)[0] if name == "raycond" else training.plain(case, workers))
-        for name, found in rates.items():
+            for name, values in rates.items():
+                values.append(training.ours(case)[0] if name == "raycond" else training.plain(case, workers))
+        for name, values in rates.items():
             setting: Setting = {
                 "student": sizes.student,
                 "size": sizes.pixels,
                 "batch": sizes.batch,
                 "precision": precision,
             }
-            context.figure("training", "steps/s", found, {**setting, "loop": name})
+            context.figure("training", "steps/s", values, {**setting, "loop": name})
         context.free()
 
 

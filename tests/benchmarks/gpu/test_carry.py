@@ -70,8 +70,8 @@ def test_filling_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     folder = tmp_path / "carry"
     for _ in range(2):  # what was there before is replaced
         carry.main([str(folder), "--images", str(source), "--count", "4", "--python", "3.13"])
-    found = carry.images(folder)
-    assert [path.read_bytes()[0] for path in found] == [0, 4, 1, 5]
+    copied = carry.images(folder)
+    assert [path.read_bytes()[0] for path in copied] == [0, 4, 1, 5]
     (command, _) = commands
     assert command[1:4] == ["-m", "pip", "download"]
     assert command[command.index("--python-version") + 1] == "3.13"

@@ -77,7 +77,7 @@ def test_a_failed_check_fails_the_run(tmp_path: Path) -> None:
     assert states(record) == {"first": "done", "second": "done"}
     assert record.failed
     assert "Failed: product." in (tmp_path / "b" / "GPU.md").read_text()
-    assert "check failed: product: error 2, allowed 1" in summary(record)
+    assert "check failed: product: error 2, limit 1" in summary(record)
 
 
 def test_a_missing_package_is_named_and_fails_nothing_but_a_missing_module_of_ours_does(tmp_path: Path) -> None:
