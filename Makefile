@@ -2,11 +2,15 @@
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
 PYTEST_ARGS ?=
+# `make gpu` is for machines that have a torch of their own: it needs no .venv, but takes it where there is one.
+GPU_PYTHON ?= $(or $(wildcard .venv/bin/python),python3)
+GPU_OUT ?= runs/gpu
+GPU_ARGS ?=
 BIN := .venv/bin
 # Holds the time of the last installation, so that it is repeated only when what it read has changed.
 STAMP := .venv/.installed
 
-.PHONY: help env demo test lint bench clean
+.PHONY: help env demo test lint bench gpu clean
 
 help: ## list the targets (default)
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -33,6 +37,9 @@ lint: env ## ruff, the layers of the package, and mypy
 
 bench: env ## time the hot paths
 	$(BIN)/python benchmarks/run.py
+
+gpu: ## check and measure every path on a CUDA device, into runs/gpu; more options: GPU_ARGS='--budget 300'
+	$(GPU_PYTHON) -m benchmarks.gpu --out $(GPU_OUT) $(GPU_ARGS)
 
 clean: ## remove caches and build files; keeps .venv and runs/
 	rm -rf build dist ./*.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.processor import processor
 from raycond.core.errors import BadImage
 from raycond.data.images import load_many
 from raycond.data.sources import open_source
@@ -68,13 +69,9 @@ def side_by_side(runs: dict[str, Callable[[], object]], repeats: int) -> dict[st
 
 
 def machine() -> str:
-    name = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            name = line.split(":", 1)[1].strip()
-            break
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return f"{name}, {os.cpu_count()} cores, {gpu}; Python {platform.python_version()}, torch {torch.__version__}"
+    python, cores = platform.python_version(), os.cpu_count()
+    return f"{processor()}, {cores} cores, {gpu}; Python {python}, torch {torch.__version__}"
 
 
 def print_table(head: list[str], rows: list[list[str]]) -> None:

@@ -50,10 +50,11 @@ def side(kind: str, model: str) -> int:
 
 def make(kind: str, model: str, folder: Path, dtype: torch.dtype) -> tuple[Any, str]:
     """The bare pipeline and the folder it was saved to."""
-    vae = kl(block_out_channels=VAES[model], latent_channels=4, layers_per_block=2 if model == "full" else 1)
+    full = {"layers_per_block": 2, "norm_num_groups": 32} if model == "full" else {}
+    vae = kl(block_out_channels=VAES[model], latent_channels=4, **full)
     if kind == "sd":
-        options = {"norm_num_groups": 32} if model == "full" else {}
-        pipeline = tiny.sd_pipeline(folder, sample_size=side(kind, model), **UNETS[model], **options)
+        groups = {"norm_num_groups": 32} if model == "full" else {}
+        pipeline = tiny.sd_pipeline(folder, sample_size=side(kind, model), **UNETS[model], **groups)
         pipeline.register_modules(text_encoder=tiny.text_encoder(width=UNETS[model]["cross"]), vae=vae)
     else:
         pipeline = tiny.dit_pipeline(1000, sample_size=side(kind, model), **DITS[model])

@@ -25,6 +25,16 @@ os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test marked `gpu` is skipped where torch finds no device."""
+    if item.get_closest_marker("gpu") is not None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -72,6 +82,14 @@ def new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
     yield write
     for name in names:
         sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def full_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """float32 convolutions on a GPU in full precision, to be compared with the CPU's."""
+    import torch
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 @pytest.fixture(scope="session")

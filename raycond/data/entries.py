@@ -11,16 +11,114 @@ from raycond.core.text import visible
 
 # Endings of images, by which folders with images are recognized. They do not decide what is read.
 _IMAGES = frozenset(
-    "jpg jpeg jpe jfif png apng webp bmp dib gif tif tiff ppm pgm pbm pnm avif heic heif jp2 jxl".split()
+    [
+        "jpg",
+        "jpeg",
+        "jpe",
+        "jfif",
+        "png",
+        "apng",
+        "webp",
+        "bmp",
+        "dib",
+        "gif",
+        "tif",
+        "tiff",
+        "ppm",
+        "pgm",
+        "pbm",
+        "pnm",
+        "avif",
+        "heic",
+        "heif",
+        "jp2",
+        "jxl",
+    ]
 )
 
 # Endings of what lies beside images: such files are not taken for images, and not recorded as bad ones. Everything else
 # is, because an image may have any ending or none (x.jpg?size=200, 000123).
 _OTHERS = frozenset(
-    "txt csv tsv md rst html htm css js json jsonl xml yaml yml toml ini cfg conf log url db sqlite pdf doc docx xls xlsx "
-    "py ipynb sh bat c h cpp java lst lmdb mdb npy npz mat h5 hdf5 pkl pickle pt pth ckpt onnx safetensors bin part "
-    "parquet arrow feather tfrecord record tar tgz gz bz2 xz zst zip 7z rar md5 sha1 sha256 sfv asc sig license lock "
-    "mp3 wav flac ogg".split()
+    [
+        "txt",
+        "csv",
+        "tsv",
+        "md",
+        "rst",
+        "html",
+        "htm",
+        "css",
+        "js",
+        "json",
+        "jsonl",
+        "xml",
+        "yaml",
+        "yml",
+        "toml",
+        "ini",
+        "cfg",
+        "conf",
+        "log",
+        "url",
+        "db",
+        "sqlite",
+        "pdf",
+        "doc",
+        "docx",
+        "xls",
+        "xlsx",
+        "py",
+        "ipynb",
+        "sh",
+        "bat",
+        "c",
+        "h",
+        "cpp",
+        "java",
+        "lst",
+        "lmdb",
+        "mdb",
+        "npy",
+        "npz",
+        "mat",
+        "h5",
+        "hdf5",
+        "pkl",
+        "pickle",
+        "pt",
+        "pth",
+        "ckpt",
+        "onnx",
+        "safetensors",
+        "bin",
+        "part",
+        "parquet",
+        "arrow",
+        "feather",
+        "tfrecord",
+        "record",
+        "tar",
+        "tgz",
+        "gz",
+        "bz2",
+        "xz",
+        "zst",
+        "zip",
+        "7z",
+        "rar",
+        "md5",
+        "sha1",
+        "sha256",
+        "sfv",
+        "asc",
+        "sig",
+        "license",
+        "lock",
+        "mp3",
+        "wav",
+        "flac",
+        "ogg",
+    ]
 )
 _NAMES = frozenset(
     {"readme", "license", "licence", "copying", "notice", "authors", "changelog", "makefile", "thumbs.db"}
@@ -28,8 +126,23 @@ _NAMES = frozenset(
 
 # Folders that systems, thumbnailers and programs make. Hidden ones (.git, .thumbnails) are never listed.
 _SYSTEM = frozenset(
-    "__macosx @eadir #recycle @recycle $recycle.bin recycler lost+found __pycache__ thumbnails _thumbnails _thumbs "
-    "node_modules lightning_logs wandb mlruns".split()
+    [
+        "__macosx",
+        "@eadir",
+        "#recycle",
+        "@recycle",
+        "$recycle.bin",
+        "recycler",
+        "lost+found",
+        "__pycache__",
+        "thumbnails",
+        "_thumbnails",
+        "_thumbs",
+        "node_modules",
+        "lightning_logs",
+        "wandb",
+        "mlruns",
+    ]
 ) | {"system volume information", "network trash folder", "temporary items"}
 
 

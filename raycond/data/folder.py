@@ -118,7 +118,7 @@ def _by_id(root: str, names: Sequence[str], ids: dict[str, str]) -> dict[str, st
         other = folders.setdefault(ids[name], name)
         if other != name:
             raise UserError(
-                f"{root}: the folders {ascii(other)} and {ascii(name)} are of one class, {ids[name]}; their names are "
+                f"{root}: the folders {other!a} and {name!a} are of one class, {ids[name]}; their names are "
                 "the same text, or the class list says so: merge or rename them"
             )
     return folders

@@ -20,7 +20,9 @@ _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".7z", 
 _DEEPEST = 12
 
 # Folders of pictures that explain a data set and are not part of it.
-_ILLUSTRATIONS = frozenset("assets images image imgs img figures examples samples media docs static pics".split())
+_ILLUSTRATIONS = frozenset(
+    ["assets", "images", "image", "imgs", "img", "figures", "examples", "samples", "media", "docs", "static", "pics"]
+)
 
 EXPECTED = (
     "expected class folders of images, WebDataset .tar files, .parquet files with an image column, idx files, "

@@ -23,7 +23,9 @@ def tries(error: Exception) -> int:
     return count
 
 
-@pytest.mark.parametrize("error", [OSError(errno.EIO, "x"), ConnectionResetError(), RuntimeError("503"), TimeoutError()])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "x"), ConnectionResetError(), RuntimeError("503"), TimeoutError()]
+)
 def test_what_may_pass_is_tried_again(error: Exception) -> None:
     assert tries(error) == 3
 

@@ -78,7 +78,8 @@ def tiff12(values: np.ndarray) -> bytes:
     tags = [(256, 3, width), (257, 3, height), (258, 3, 12), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1)]
     tags += [(278, 3, height), (279, 4, len(packed))]
     entries = b"".join(
-        struct.pack("<HHI", tag, kind, 1) + struct.pack("<HH" if kind == 3 else "<I", *([value, 0] if kind == 3 else [value]))
+        struct.pack("<HHI", tag, kind, 1)
+        + struct.pack("<HH" if kind == 3 else "<I", *([value, 0] if kind == 3 else [value]))
         for tag, kind, value in tags
     )
     return struct.pack("<2sHI", b"II", 42, 8 + len(packed)) + packed + struct.pack("<H", len(tags)) + entries + bytes(4)

@@ -30,7 +30,12 @@ def written(tmp_path: Path, content: Any, name: str = "list.json") -> str:
         (b"b\n\n a \n", "x.txt", ("b", "a"), ("b", "a")),
         (b"b\na\n", "classes", ("b", "a"), ("b", "a")),
         (b'["b", "a"]', "classes.list", ("b", "a"), ("b", "a")),
-        (b"n00000001 crane\nn00000002 crane, derrick\n", "x.txt", ("n00000001", "n00000002"), ("crane", "crane, derrick")),
+        (
+            b"n00000001 crane\nn00000002 crane, derrick\n",
+            "x.txt",
+            ("n00000001", "n00000002"),
+            ("crane", "crane, derrick"),
+        ),
         (b"n00000001 crane\nn00000002 crane\n", "x.txt", None, ("crane (n00000001)", "crane (n00000002)")),
         ("ça va\n".encode("utf-8-sig"), "x.txt", ("ça va",), ("ça va",)),
     ],
@@ -60,7 +65,9 @@ def test_forms(tmp_path: Path, content: Any, name: str, ids: tuple[str, ...] | N
     ],
 )
 def test_what_is_no_list(tmp_path: Path, content: Any, problem: str) -> None:
-    with pytest.raises(UserError, match=rf"list.json: cannot be read as a class list \(.*{problem}.*\); expected a list"):
+    with pytest.raises(
+        UserError, match=rf"list.json: cannot be read as a class list \(.*{problem}.*\); expected a list"
+    ):
         load_class_list(written(tmp_path, content))
 
 

@@ -56,7 +56,11 @@ def test_strips_give_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(0).integers(0, 65536, (13, 11), dtype=np.uint16)
     clear = picture(1, 11, 13).convert("RGBA")
     clear.putalpha(Image.fromarray((values >> 8).astype(np.uint8)))
-    files = [encoded(clear), encoded(Image.fromarray(values)), encoded(Image.fromarray(values / np.float32(65535)), "TIFF")]
+    files = [
+        encoded(clear),
+        encoded(Image.fromarray(values)),
+        encoded(Image.fromarray(values / np.float32(65535)), "TIFF"),
+    ]
     at_once = [decode(data, size=11) for data in files]
     monkeypatch.setattr(module, "_STRIP_PIXELS", 23)
     for data, expected in zip(files, at_once, strict=True):

@@ -251,7 +251,13 @@ def test_the_content_decides_what_an_image_is(tmp_path: Path, name: str) -> None
 
 def test_every_file_of_a_class_is_an_image_a_record_or_known_for_something_else(tmp_path: Path) -> None:
     folder = tree(tmp_path / "s", {"a": 1, "b": 1}) / "a"
-    odd = {"x.heic": b"\0\0\0\x1cftypheic", "y": b"no image", "z.jpg": b"", "w.avif": encoded("PNG"), "v.xyz": b"\0" * 90}
+    odd = {
+        "x.heic": b"\0\0\0\x1cftypheic",
+        "y": b"no image",
+        "z.jpg": b"",
+        "w.avif": encoded("PNG"),
+        "v.xyz": b"\0" * 90,
+    }
     for name, data in odd.items():
         (folder / name).write_bytes(data)
     for name in ("labels.txt", "box.xml", "meta.json", "Thumbs.db", "desktop.ini", "README", "SHA256SUMS.sha256"):
@@ -306,7 +312,9 @@ def test_a_pipe_among_the_names_that_are_sniffed(tmp_path: Path) -> None:
     assert (source.classes.ids, source.bad) == (("a", "b"), [])
 
 
-@pytest.mark.parametrize("name", [b"caf\xe9", "日本".encode(), b"a\nb", b"\x1b[31mred", "\u202egnp".encode(), b"we\\ird"])
+@pytest.mark.parametrize(
+    "name", [b"caf\xe9", "日本".encode(), b"a\nb", b"\x1b[31mred", "\u202egnp".encode(), b"we\\ird"]
+)
 def test_names_of_any_bytes_are_carried_and_can_be_stored(tmp_path: Path, name: bytes) -> None:
     root = tree(tmp_path / "s", {"a": 1, "b": 1})
     os.rename(os.fsencode(root / "b"), os.fsencode(root) + b"/" + name)

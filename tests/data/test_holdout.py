@@ -108,7 +108,10 @@ def test_what_is_held_out_depends_on_the_seed_and_the_ids_alone(tmp_path: Path) 
 def test_fingerprints_follow_the_part(tmp_path: Path) -> None:
     whole = source(tmp_path, {"a": 10})
     train, val = hold_out(whole, 0.3, 0)
-    assert len({whole.fingerprint(0), train.fingerprint(0), val.fingerprint(0), hold_out(whole, 0.3, 1)[0].fingerprint(0)}) == 4
+    assert (
+        len({whole.fingerprint(0), train.fingerprint(0), val.fingerprint(0), hold_out(whole, 0.3, 1)[0].fingerprint(0)})
+        == 4
+    )
     assert val.listing(0).images == 3
 
 

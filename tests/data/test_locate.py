@@ -64,13 +64,17 @@ def test_two_folders_of_one_split_are_an_error(tmp_path: Path) -> None:
         opened(tmp_path / "d", split="val")
 
 
-@pytest.mark.parametrize("names", [("Train-0", "Test-0"), ("x_training_0", "x_testing_0"), ("train0", "VALID0"), ("a-train", "a-dev")])
+@pytest.mark.parametrize(
+    "names", [("Train-0", "Test-0"), ("x_training_0", "x_testing_0"), ("train0", "VALID0"), ("a-train", "a-dev")]
+)
 @pytest.mark.parametrize("kind", ["tar", "parquet"])
 def test_split_files(tmp_path: Path, names: tuple[str, str], kind: str) -> None:
     for count, name in zip((3, 2), names, strict=True):
         path = tmp_path / "d" / f"{name}.{kind}"
         if kind == "tar":
-            make.tar(path, {f"{k}.{end}": png(k) if end == "jpg" else b"0" for k in range(count) for end in ("jpg", "cls")})
+            make.tar(
+                path, {f"{k}.{end}": png(k) if end == "jpg" else b"0" for k in range(count) for end in ("jpg", "cls")}
+            )
         else:
             labelled_parquet(path, [0] * count)
     assert counts(opened(tmp_path / "d")) == {"0": 3}
@@ -100,7 +104,9 @@ def test_digits_and_idx_files_name_theirs(tmp_path: Path) -> None:
 def test_splits_inside_the_class_folders_are_not_taken_as_one(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         tree(tmp_path / "d" / name, {"train": 2, "test": 2})
-    with pytest.raises(UserError, match=r"splits inside the class folders \(cat/test\); expected <split>/<class>/<image>"):
+    with pytest.raises(
+        UserError, match=r"splits inside the class folders \(cat/test\); expected <split>/<class>/<image>"
+    ):
         opened(tmp_path / "d")
 
 

@@ -46,7 +46,9 @@ def test_digits_do_not_overlap_but_for_twins() -> None:
     assert overlap(val, train).share < 0.01
 
 
-def test_a_sample_is_drawn_and_only_images_of_its_sizes_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sample_is_drawn_and_only_images_of_its_sizes_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train = folders(tmp_path / "train", {"a": list(range(20))})
     (tmp_path / "train" / "a" / "large.png").write_bytes(make.encoded(make.picture(5, 60, 60)))
     val = folders(tmp_path / "val", {"a": list(range(40))})

@@ -323,7 +323,9 @@ def test_paths_that_the_user_allows(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "a.png").write_bytes(png(1))
     fsspec.filesystem("memory").pipe_file("/test-allowed/b.png", png(2))
-    pictures = [{"bytes": None, "path": p} for p in (f"{tmp_path}/pictures/a.png", "a.png", "memory://test-allowed/b.png")]
+    pictures = [
+        {"bytes": None, "path": p} for p in (f"{tmp_path}/pictures/a.png", "a.png", "memory://test-allowed/b.png")
+    ]
     path = written(tmp_path / "set" / "x.parquet", [0, 0, 0], pictures)
     source = opened(path, tmp_path, image_root=str(tmp_path / "pictures"), protocols=["memory"])
     assert [ref.uri for ref in source.refs(0)] == [f"{tmp_path}/pictures/a.png"] * 2 + ["memory://test-allowed/b.png"]
@@ -338,7 +340,16 @@ def test_class_names_of_any_text(tmp_path: Path) -> None:
     assert source.classes.names[4:] == ("Crane (4)", "crane (5)")
 
 
-@pytest.mark.parametrize("feature", [3, [], {"label": 3}, {"label": {"_type": "ClassLabel", "names": 3}}, {"label": {"_type": "ClassLabel", "names": []}}])
+@pytest.mark.parametrize(
+    "feature",
+    [
+        3,
+        [],
+        {"label": 3},
+        {"label": {"_type": "ClassLabel", "names": 3}},
+        {"label": {"_type": "ClassLabel", "names": []}},
+    ],
+)
 def test_features_that_make_no_sense_are_passed_over(tmp_path: Path, feature: Any) -> None:
     meta = {b"huggingface": json.dumps({"info": {"features": feature}}).encode()}
     assert opened(written(tmp_path / "x.parquet", [0, 1], metadata=meta), tmp_path).classes.ids == ("0", "1")

@@ -157,3 +157,17 @@ def test_settings_are_all_that_changes_a_view() -> None:
         views_of(pictures(), PLAIN.override(dsa="flip_color"))
     with pytest.raises(UserError, match="cannot be cut into 12x12"):
         views_of(pictures(), PLAIN.override(shuffle=12))(torch.arange(2), torch.arange(2))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("changes", SETTINGS, ids=str)
+def test_a_view_is_the_same_on_cuda(changes: dict[str, object]) -> None:
+    images, protocol = pictures(), PLAIN.override(**changes)
+    rows, ids = torch.arange(20), image_ids(images)
+    here = SeededViews(images, ids, protocol, 3)(rows, rows % 7)
+    there = SeededViews(images.cuda(), ids, protocol, 3)(rows.cuda(), rows.cuda() % 7)
+    torch.testing.assert_close(there.images.cpu(), here.images, rtol=0, atol=1e-5)
+    torch.testing.assert_close(there.own.cpu(), here.own)
+    if here.partner is not None:
+        assert there.partner is not None
+        assert torch.equal(there.partner.cpu(), here.partner)

@@ -232,3 +232,27 @@ def test_unmixed_labels_serve_a_part_of_the_set(tmp_path: Path) -> None:
 def test_a_labeler_must_label_views(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="labeler hard: labels of views come from one that labels views"):
         store(tmp_path, subset(1), Labeler("hard", "hard", "hard"), SOFT)
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("full_float32")
+def test_labels_stored_and_learnt_on_cuda(tmp_path: Path) -> None:
+    protocol, train = SOFT.override(mix="cutmix", steps=8), subset(3)
+    net = network().cuda()
+    labeler = Labeler("online", "teacher:tiny", "tiny 5.0", lambda x: 5 * net(x).detach())
+    store_labels(
+        str(tmp_path / "cuda"), train, labeler=labeler, protocol=protocol, classes=CLASSES, device="cuda", views=2
+    )
+    there = StoredLabels(str(tmp_path / "cuda"), CLASSES)
+    here = store(tmp_path / "cpu", train, teacher(), protocol, views=2)
+    rows = torch.arange(len(train))
+    for view in range(2):
+        found = there.logits(view, rows.cuda())
+        assert found.is_cuda
+        torch.testing.assert_close(found.cpu(), here.logits(view, rows), rtol=2**-9, atol=5e-3)
+    options: dict[str, object] = {"student": STUDENT, "protocol": protocol, "seed": 0, "device": "cuda"}
+    first, second = (
+        result(train_and_test(train, TEST, labeler=as_labeler(there), **options))  # type: ignore[arg-type]
+        for _ in range(2)
+    )
+    assert first == second

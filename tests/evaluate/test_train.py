@@ -248,3 +248,29 @@ def test_trained_gives_the_student_and_its_input() -> None:
 def test_imagenet_constants_are_for_colour() -> None:
     with pytest.raises(UserError, match="constants of 3 channels and the images have 1"):
         run(subset(1), normalize="imagenet")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("student", [STUDENT, "resnet18", "resnetap10-w16"])
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_cuda_gives_the_same_bits_again(student: str, precision: str) -> None:
+    augmented = {"mix": "cutmix", "scale": (0.5, 1.0), "jitter": (0.2, 0.2, 0.2)}
+    protocol = preset("quick").override(steps=8, checks=4, precision=precision, **augmented)
+
+    def run() -> tuple[Outcome, dict[str, torch.Tensor]]:
+        options: dict[str, object] = {"student": student, "protocol": protocol, "seed": 1, "device": "cuda"}
+        outcome = train_and_test(subset(10), TEST, **options)  # type: ignore[arg-type]
+        net, _ = trained(subset(10), **options)  # type: ignore[arg-type]
+        return result(outcome), net.state_dict()
+
+    first, second = run(), run()
+    assert first[0] == second[0]
+    assert next(iter(first[1].values())).is_cuda
+    assert all(torch.equal(tensor, second[1][name]) for name, tensor in first[1].items())
+
+
+@pytest.mark.gpu
+def test_cuda_learns_digits_too() -> None:
+    protocol = preset("quick")
+    outcome = train_and_test(subset(10), TEST, student=STUDENT, protocol=protocol, seed=0, device="cuda")
+    assert outcome.top1 > 80

@@ -273,3 +273,15 @@ def test_mobilenet_on_real_images(real_weights: Path, real_data: Path) -> None:
     logits = found(torch.from_numpy(images).permute(0, 3, 1, 2) / 255)
     right = (logits.argmax(1) == torch.tensor([label for label, _ in chosen])).float().mean()
     assert float(right) > 0.8
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("full_float32")
+def test_cuda_gives_the_cpus_logits(tmp_path: Path) -> None:
+    file, _ = saved(tmp_path, "resnet18", 3, 32)
+    here, there = (open_teacher(f"resnet18@{file},size=32", classes=THREE, device=d) for d in ("cpu", "cuda"))
+    for size in (16, 50, 32):
+        x = pictures(4, size)
+        found = there(x)
+        assert found.is_cuda
+        torch.testing.assert_close(found.cpu(), here(x), rtol=1e-3, atol=1e-3)

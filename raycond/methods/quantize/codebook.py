@@ -123,10 +123,12 @@ def codebook(blocks: Iterable[Tensor], centroids: Tensor, latent_shape: tuple[in
             break
     labels = filled
     counts = torch.bincount(labels, minlength=count)
-    # smallest distance per cell: sort by distance (stable), the first of each cell wins
+    # smallest distance per cell: the first of each cell in the order of distance. A minimum of places, since of several
+    # writes to one element a GPU keeps any
     order = distance.argsort(stable=True)
-    medoids = torch.empty(count, dtype=torch.long, device=labels.device)
-    medoids[labels[order].flip(0)] = order.flip(0)
+    places = torch.arange(len(order), device=labels.device)
+    first = places.new_full((count,), len(order)).scatter_reduce_(0, labels[order], places, "amin")
+    medoids = order[first]
     rank = counts.argsort(descending=True, stable=True)
     return Codebook(
         centroids[rank].view(count, *latent_shape).float().cpu(),

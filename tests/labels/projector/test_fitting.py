@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raycond.data.class_arrays import Pixels
+from raycond.data.classes import Classes
 from raycond.data.holdout import split
 from raycond.labels.projector.fitting import Check, ProjectorFit, best_of, finished, rounding_of
 from raycond.labels.projector.network import Projector
@@ -19,7 +21,7 @@ from raycond.labels.projector.options import FitConfig
 from raycond.labels.projector.weak_teachers import centred
 from raycond.models.clip import open_clip_model
 from tests.labels.clips import THREE, pictures, saved
-from tests.labels.images import pixels
+from tests.labels.images import halves, pixels
 from tests.labels.projectors import shaken
 
 CONFIG = FitConfig(
@@ -250,3 +252,22 @@ def test_workers_share_a_fit(tmp_path: Path) -> None:
         assert (a.step, a.agreement) == (b.step, b.agreement)
         assert a.kl == pytest.approx(b.kl, rel=1e-2, abs=1e-5)
     assert torch.allclose(together.delta["head"], alone.delta["head"], rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.gpu
+def test_a_fit_interrupted_on_cuda_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    clip = open_clip_model(saved(tmp_path), device="cpu")
+    config = replace(CONFIG, epochs=2, log_every=5, lr=1e-3, mix="cutmix", scale=(0.5, 1.0))
+
+    def run() -> ProjectorFit:
+        images = Pixels(halves((20, 20), size=32, channels=3), "cuda")
+        learn, held = split((20, 20), 4, 0)
+        projector = Projector(clip, Classes(THREE.ids[:2], THREE.names[:2]), device="cuda")
+        return ProjectorFit(config, projector, images, learn, held, RULE, seed=0, device="cuda")  # type: ignore[arg-type]
+
+    whole = run()
+    states = {step: whole.state() for step in whole.run()}
+    again = run()
+    again.load(states[5])
+    list(again.run())
+    assert again.state() == whole.state()

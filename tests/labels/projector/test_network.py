@@ -213,3 +213,18 @@ def test_options_that_are_none(options: dict[str, Any], text: str) -> None:
 def test_options_survive_json() -> None:
     options = ProjectorOptions(conv_rank=4, head_rank=3, layout="peft", templates=["a {}", "the {}"])  # type: ignore[arg-type]
     assert ProjectorOptions.from_dict(options.to_dict()) == options
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("full_float32")
+@pytest.mark.parametrize("kind", ["resnet", "vit"])
+def test_cuda_gives_the_cpus_logits(tmp_path: Path, kind: str) -> None:
+    clip = open_clip_model(saved(tmp_path, kind), device="cpu")
+    here, there = (shaken(Projector(clip, THREE, device=device)) for device in ("cpu", "cuda"))
+    for x in (pictures(4, 50), pictures(4, SIDES[kind], 1)):
+        with torch.no_grad():
+            expected, found = here(x), there(x)
+        assert found.is_cuda
+        torch.testing.assert_close(found.cpu(), expected, rtol=1e-3, atol=1e-3)
+    with torch.no_grad():
+        torch.testing.assert_close(there.merged()(x), found, rtol=1e-3, atol=1e-3)

@@ -84,3 +84,9 @@ def test_too_few_points(n: int, message: str) -> None:
         model.add(low_rank(n, 5))
     with pytest.raises(ValueError, match=message):
         model.centroids()
+
+
+@pytest.mark.gpu
+def test_cuda_learns_what_the_cpu_learns() -> None:
+    x = low_rank(700, 60)
+    torch.testing.assert_close(learn(x.cuda(), 10, 64).cpu(), learn(x, 10, 64), rtol=1e-4, atol=1e-4)

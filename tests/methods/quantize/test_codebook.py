@@ -150,3 +150,14 @@ def test_effective_size() -> None:
     assert effective_size(torch.ones(8)) == 8
     assert effective_size(torch.tensor([5.0, 0, 0])) == 1
     assert effective_size(torch.tensor([3, 1])) == pytest.approx(1.6)
+
+
+@pytest.mark.gpu
+def test_cuda_gives_the_cpus_codebook() -> None:
+    x = low_rank(500, 40)
+    c = x[::15].mul(0.9)
+    here, there = codebook(list(x.split(90)), c, (40,)), codebook(list(x.cuda().split(90)), c.cuda(), (40,))
+    assert torch.equal(there.counts, here.counts)
+    assert torch.equal(there.medoids, here.medoids)
+    assert torch.equal(there.centroids, here.centroids)
+    assert there.distortion == pytest.approx(here.distortion, rel=1e-6)

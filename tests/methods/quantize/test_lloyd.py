@@ -183,3 +183,23 @@ def test_restarts_keep_the_best() -> None:
     x = low_rank(200, 20, modes=20)
     costs = [distortion(x, one(x, [20], seed, restarts=1)[20]) for seed in range(8)]
     assert distortion(x, one(x, [20], 0, restarts=8)[20]) < sum(costs) / len(costs)
+
+
+@pytest.mark.gpu
+@FORMS
+def test_cuda_finds_the_cpus_cells_class_by_class_or_together(n: int, d: int) -> None:
+    x = torch.stack([low_rank(n, d, seed=seed) for seed in range(3)])
+    there = x.cuda()
+    expected, found = (lloyd(points, [3, 8], seeds=[4, 5, 6]) for points in (x, there))
+    for count in (3, 8):
+        torch.testing.assert_close(found[count].cpu(), expected[count], rtol=1e-4, atol=1e-4)
+        alone = [lloyd(there[b : b + 1], [count], seeds=[4 + b])[count] for b in range(3)]
+        torch.testing.assert_close(torch.cat(alone), found[count], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.gpu
+@FORMS
+def test_cuda_gives_the_same_bits_again(n: int, d: int) -> None:
+    x = low_rank(n, d)[None].cuda()
+    first, second = (lloyd(x, [40], seeds=[0])[40] for _ in range(2))
+    assert torch.equal(first, second)

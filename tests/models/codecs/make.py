@@ -14,11 +14,9 @@ def kl(seed: int = 0, **options: Any) -> Any:
 
     torch.manual_seed(seed)
     depth = len(options.setdefault("block_out_channels", (8, 8)))
+    options.setdefault("norm_num_groups", 4)
     model: Any = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * depth,
-        up_block_types=("UpDecoderBlock2D",) * depth,
-        norm_num_groups=4,
-        **options,
+        down_block_types=("DownEncoderBlock2D",) * depth, up_block_types=("UpDecoderBlock2D",) * depth, **options
     )
     return model.eval()
 

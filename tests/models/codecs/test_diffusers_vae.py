@@ -204,3 +204,19 @@ def test_bfloat16_is_close(tmp_path: Path) -> None:
     a, b = exact.encode(photos()), half.encode(photos())
     assert b.dtype == torch.float32
     assert 0 < float((a - b).norm() / a.norm()) < 0.05
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("full_float32")
+@KINDS
+@pytest.mark.parametrize(("dtype", "allowed"), [("float32", 1e-4), ("bfloat16", 0.1)])
+def test_cuda_gives_what_the_cpu_gives(tmp_path: Path, kind: str, dtype: str, allowed: float) -> None:
+    spec = f"{kind}:{saved(MODELS[kind](), tmp_path / 'm')}"
+    here, there = open_codec(spec), open_codec(spec, device="cuda", dtype=dtype)
+    latents = here.encode(photos())
+    pairs = [(there.encode(photos()), latents), (there.decode(latents), here.decode(latents))]
+    if kind == "kl":
+        pairs.append((there.encode(photos(), [1, 2, 3]), here.encode(photos(), [1, 2, 3])))
+    for found, expected in pairs:
+        assert found.device == there.device
+        assert (found.cpu() - expected).norm() < allowed * (expected - expected.mean()).norm()

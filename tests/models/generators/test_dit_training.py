@@ -226,3 +226,17 @@ def test_workers_share_a_batch(tmp_path: Path, world: int) -> None:
 
 def _close(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.gpu
+def test_a_training_interrupted_on_cuda_goes_on_to_the_same_bytes() -> None:
+    def run() -> DitTraining:
+        parts = [np.random.default_rng(k).normal(size=(10, *SHAPE)).astype(np.float16) for k in range(2)]
+        return DitTraining(TINY, Latents(parts, "cuda"), classes=2, seed=0, device="cuda")
+
+    whole = run()
+    states = {step: whole.state() for step in whole.run()}
+    again = run()
+    again.load(states[2])
+    assert list(again.run()) == [4, 6]
+    assert again.state() == whole.state()

@@ -309,3 +309,36 @@ def test_latents_of_another_shape_are_refused(dit: str) -> None:
     )
     with pytest.raises(UserError, match=r"opened for latents \(4, 8, 8\), not \(4, 4, 4\)"):
         generator(Wanted(torch.zeros(1, 4, 4, 4), torch.zeros(1, dtype=torch.long), (0,)))
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("full_float32")
+@pytest.mark.parametrize("scheduler", [None, "ddpm", "dpm", "euler"])
+@pytest.mark.parametrize("kind", ["sd", "dit"])
+def test_an_image_is_the_same_in_every_batch_on_cuda(kind: str, scheduler: Any, dit: str, sd: str) -> None:
+    where = {"sd": sd, "dit": dit}[kind]
+    wanted = Wanted(
+        torch.randn(4, 4, tiny.SIDE, tiny.SIDE, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([0, 2, 1, 2]),
+        (5, 6, 7, 8),
+    )
+
+    def made(device: str, batch: int, rows: list[int]) -> torch.Tensor:
+        generator = open_generator(
+            f"{kind}:{where}",
+            options=replace(OPTIONS, batch=batch, scheduler=scheduler),
+            classes=tiny.ANIMALS,
+            codec=open_codec(f"kl:{where}", device=device, dtype="float32"),
+            size=SIZE,
+            device=device,
+            dtype="float32",
+        )
+        images = generator(wanted.rows(rows))
+        assert images.device.type == "cpu"
+        return images
+
+    together = made("cuda", 4, [0, 1, 2, 3])
+    assert torch.equal(made("cuda", 4, [0, 1, 2, 3]), together)
+    torch.testing.assert_close(made("cuda", 1, [0, 1, 2, 3]), together, rtol=0, atol=1e-3)
+    torch.testing.assert_close(made("cuda", 2, [3, 1, 0]), together[[3, 1, 0]], rtol=0, atol=1e-3)
+    torch.testing.assert_close(made("cpu", 4, [0, 1, 2, 3]), together, rtol=0, atol=1e-3)

@@ -213,7 +213,9 @@ def test_damaged_record_and_split_are_made_again(whole: Path, run: Path, tmp_pat
         (out / "work" / "pixels" / f"{name}.safetensors").write_bytes(b"")
     assert trained(grid_config(run, out, seeds=(0, 1))) == 1
     assert table(out) == table(whole)
-    assert (out / "work" / "pixels" / "train.safetensors").read_bytes() == (whole / "work/pixels/train.safetensors").read_bytes()
+    assert (out / "work" / "pixels" / "train.safetensors").read_bytes() == (
+        whole / "work/pixels/train.safetensors"
+    ).read_bytes()
 
 
 # ---- failures

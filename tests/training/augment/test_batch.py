@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 
-from raycond.training import augment
 from raycond.training.augment.draws import on_host
-from tests.training.augment.make import generator, images
+from tests.training.augment.make import CHANGES, SameDraws, generator, images
 
-Change = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
-
-DSA = {f"dsa-{name}": name for name in ("color", "crop", "cutout", "flip", "scale", "rotate", "dc")}
-CHANGES: dict[str, Change] = {
-    "shift": lambda x, g: augment.shift(x, 0.25, g),
-    "flip": augment.flip,
-    "random_crop_scale": lambda x, g: augment.random_crop_scale(x, (0.5, 1.0), g),
-    "cutmix": lambda x, g: augment.cutmix(x, 1.0, g).images,
-    "cutmix-0.2": lambda x, g: augment.cutmix(x, 0.2, g).images,
-    "mixup": lambda x, g: augment.mixup(x, 0.8, g).images,
-    "jitter": lambda x, g: augment.jitter(x, 0.4, 0.4, 0.4, g),
-    "lighting": lambda x, g: augment.lighting(x, 0.1, g),
-    "shuffle": lambda x, g: augment.shuffle(x, 2, g),
-    **{name: lambda x, g, s=s: augment.dsa(x, s, g) for name, s in DSA.items()},  # type: ignore[misc]
-    **{f"{name}-shared": lambda x, g, s=s: augment.dsa(x, s, g, shared=True) for name, s in DSA.items()},  # type: ignore[misc]
-}
 every_change = pytest.mark.parametrize("name", CHANGES)
 SHARED = ("cutmix", "cutmix-0.2", "mixup")  # one draw a batch
 SHAPES = [(1, 3, 8, 8), (5, 3, 9, 13), (4, 1, 28, 28), (3, 1, 1, 8)]
@@ -77,7 +58,6 @@ def test_gradients_reach_the_images(name: str) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @every_change
 def test_runs_on_cuda_and_repeats_there(name: str) -> None:
     x = images().cuda()
@@ -90,7 +70,24 @@ def test_runs_on_cuda_and_repeats_there(name: str) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@every_change
+def test_does_on_cuda_what_it_does_on_the_cpu(name: str) -> None:
+    x = images()
+    with SameDraws():
+        expected, found = CHANGES[name](x, generator()), CHANGES[name](x.cuda(), generator(0, "cuda"))
+    torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=1e-5)
+
+
+@every_change
+def test_same_draws_are_draws(name: str) -> None:
+    x, g = images(), generator(7)
+    with SameDraws():
+        first, second = CHANGES[name](x, g), CHANGES[name](x, g)
+    assert torch.equal(first, second)
+    assert bool(torch.isfinite(first).all())
+
+
+@pytest.mark.gpu
 def test_host_draws_follow_a_cuda_generator() -> None:
     def draw(g: torch.Generator) -> float:
         return float(torch.rand((), generator=on_host(g)))
