@@ -7,6 +7,7 @@ chosen: `raycond --help` loads neither torch nor pydantic.
 from __future__ import annotations
 
 import importlib
+import io
 import signal
 import sys
 import threading
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv: the arguments after the program's name; by default those of this process. Raises SystemExit for a command's
     `--help`.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows what it can
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else ""
     if name in ("-h", "--help"):

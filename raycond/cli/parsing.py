@@ -76,18 +76,14 @@ def _argument(one: Option) -> Any:
     about = tyro.conf.arg(
         name=None if one.positional else one.flag.removeprefix("--"),
         help=one.text,
-        help_behavior_hint=f"(default: {one.default_text})"
-        if one.default_text
-        else "(required)"
-        if one.required
-        else "",
+        help_behavior_hint=f"(default: {one.default_text})" if one.default_text else "(required)" * one.required,
         metavar=None if one.is_switch else one.metavars,
     )
     return Annotated[kind, about, tyro.conf.Positional] if one.positional else Annotated[kind, about]
 
 
 def _description(summary: str, command: Command) -> str:
-    """Indented, for tyro joins the lines that are not."""
+    """What stands above the options. The text is indented, for tyro joins lines that are not."""
     width = shutil.get_terminal_size().columns
     text = textwrap.fill(command.description, width, initial_indent="  ", subsequent_indent="  ")
     examples = "\n".join(f"  {line}" for line in command.examples)

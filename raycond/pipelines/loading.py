@@ -40,7 +40,7 @@ _EXPECTED = {  # the kind of pydantic's complaint → what was expected, in the 
 def presets(folder: str = "") -> dict[str, str]:
     """Name → YAML text of every preset: of a quantization, or of `generators` or `projectors`."""
     entries = sorted(resources.files("raycond").joinpath("presets", folder).iterdir(), key=lambda entry: entry.name)
-    return {e.name.removesuffix(".yaml"): e.read_text() for e in entries if e.name.endswith(".yaml")}
+    return {e.name.removesuffix(".yaml"): e.read_text("utf-8") for e in entries if e.name.endswith(".yaml")}
 
 
 @dataclass(frozen=True)

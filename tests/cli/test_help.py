@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pkgutil
 import re
 import shlex
@@ -83,6 +84,13 @@ def test_help_of_the_program_imports_no_command() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_on_a_terminal_that_is_not_utf_8() -> None:
+    script, environment = ROOT / "pipelines" / "imagenet_quantize.py", {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, script, "--help"], capture_output=True, env=environment, check=True)
+    assert b"--mode-guidance X" in done.stdout
+    assert done.stdout.isascii()
 
 
 @pytest.mark.parametrize("name", COMMANDS)
