@@ -15,40 +15,34 @@ from raycond.core.errors import UserError
 class Doubler:
     """Answers each number with its double, its device and how many jobs came with it.
 
-    deadly: a job that kills its process, `deaths` times. marks: an existing folder for what must be known across
-    processes.
+    deadly: a job whose process dies, once. marks: an existing folder for what must be known across processes.
     """
 
-    def __init__(self, device: str, marks: str = "", deadly: str = "", deaths: int = 1) -> None:
+    def __init__(self, device: str, marks: str = "", deadly: str = "") -> None:
         require_device(device)
-        self.device, self.marks, self.deadly, self.deaths = device, marks, deadly, deaths
+        self.device, self.marks, self.deadly = device, marks, deadly
         if marks:
             Path(marks, f"made-{os.getpid()}").touch()
 
     def run(self, jobs: Sequence[str]) -> list[str]:
-        if self.deadly in jobs and len(list(Path(self.marks).glob("dead-*"))) < self.deaths:
-            Path(self.marks, f"dead-{os.getpid()}").touch()
+        if self.deadly in jobs and not (dead := Path(self.marks, "dead-1")).exists():
+            dead.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return [f"{2 * int(job)} on {self.device} of {len(jobs)}" for job in jobs]
 
 
 @dataclass(frozen=True)
 class MakeDoubler:
-    """Makes a worker of a pool. broken: what is wrong with this machine, if something is. fatal: making it kills the
-    process."""
+    """Makes a worker of a pool. broken: what is wrong with this machine, if something is."""
 
     marks: str = ""
     deadly: str = ""
-    deaths: int = 1
     broken: str = ""
-    fatal: bool = False
 
     def __call__(self, device: str) -> Doubler:
         if self.broken:
             raise UserError(self.broken)
-        if self.fatal:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return Doubler(device, self.marks, self.deadly, self.deaths)
+        return Doubler(device, self.marks, self.deadly)
 
 
 def square(number: int) -> int:
