@@ -21,7 +21,7 @@ CPU = Resources(gpus=0.0)
 
 def test_a_pool_has_one_worker_and_batches(tmp_path: Path) -> None:
     results = list(LocalRunner().pool(MakeDoubler(str(tmp_path)), ["1", "2", "3"], CPU, workers=8, batch=2))
-    assert results == ["2 on cpu of 2", "4 on cpu of 2", "6 on cpu of 1"]
+    assert results == [(0, "2 on cpu of 2"), (1, "4 on cpu of 2"), (2, "6 on cpu of 1")]
     assert len(list(tmp_path.iterdir())) == 1
 
 

@@ -25,7 +25,7 @@ class Doubler:
             Path(marks, f"made-{os.getpid()}").touch()
 
     def run(self, jobs: Sequence[str]) -> list[str]:
-        if self.deadly in jobs and not (dead := Path(self.marks, "dead")).exists():
+        if self.deadly in jobs and not (dead := Path(self.marks, "dead-1")).exists():
             dead.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return [f"{2 * int(job)} on {self.device} of {len(jobs)}" for job in jobs]
