@@ -8,7 +8,6 @@ from typing import Any
 
 from raycond.core import files, records
 from raycond.core.errors import UserError, named
-from raycond.core.log import run_log
 from raycond.core.options import command_line
 from raycond.data import quarantine
 from raycond.data.classes import require_same
@@ -32,6 +31,7 @@ from raycond.pipelines.evaluate.trial import Trial
 from raycond.pipelines.layout import GridLayout, Layout
 from raycond.pipelines.loading import shown
 from raycond.pipelines.prepare import require_reachable, validation_source, with_validation
+from raycond.pipelines.run_folder import at_work
 from raycond.pipelines.stages.listing import class_fingerprints, source_digest
 from raycond.pipelines.stages.overlap import require_disjoint
 from raycond.pipelines.stages.splits import decode_split, forget_splits
@@ -191,7 +191,7 @@ def evaluate_grid(config: GridConfig) -> GridRun:
     input; trainings that fail are listed in `failures` and do not stop the others.
     """
     run = prepare(config)
-    with run_log(config.out, config.verbose):
+    with at_work(config.out, "raycond evaluate", verbose=config.verbose):
         _run(run)
     return run
 

@@ -9,7 +9,6 @@ from typing import Any
 from raycond import __version__
 from raycond.core import files, records
 from raycond.core.errors import UserError, named
-from raycond.core.log import run_log
 from raycond.core.progress import Timed
 from raycond.core.seeds import seeded
 from raycond.data import quarantine
@@ -30,6 +29,7 @@ from raycond.pipelines.fit_projector.jobs import ClipJob, FitJob, Learnt, Teache
 from raycond.pipelines.layout import ProjectorLayout
 from raycond.pipelines.on_demand import on_demand
 from raycond.pipelines.prepare import training_source
+from raycond.pipelines.run_folder import at_work
 from raycond.pipelines.stages.class_files import ClassFiles, make_class_files
 from raycond.pipelines.stages.listing import class_fingerprints
 from raycond.pipelines.stages.pixels import PixelSpec
@@ -130,7 +130,7 @@ def fit_projector(config: ProjectorConfig) -> ProjectorRun:
     """
     layout, source = prepare(config)
     run = ProjectorRun(layout, source)
-    with run_log(config.out, config.verbose):
+    with at_work(config.out, "raycond fit-projector", verbose=config.verbose):
         _run(config, run)
     return run
 

@@ -9,7 +9,6 @@ from typing import Any
 from raycond import __version__
 from raycond.core import files
 from raycond.core.errors import UserError, named
-from raycond.core.log import run_log
 from raycond.data import quarantine
 from raycond.data.classes import require_same
 from raycond.data.encoded import unpack
@@ -30,6 +29,7 @@ from raycond.pipelines.quantize.config import QuantizeConfig
 from raycond.pipelines.quantize.evaluation import evaluate
 from raycond.pipelines.quantize.summary import CodecFacts, QuantizeRun, build_report
 from raycond.pipelines.quantize.units import WorkerSpec, images_fingerprint
+from raycond.pipelines.run_folder import at_work
 from raycond.pipelines.stages.autoencoder import codec_label, trained_codec
 from raycond.pipelines.stages.condensed import public_uri, write_set
 from raycond.pipelines.stages.listing import class_fingerprints, listings, require_enough_images, source_digest
@@ -120,7 +120,7 @@ def quantize(config: QuantizeConfig) -> QuantizeRun:
     fails on the way (a class, a training) is in `failures`, and everything else is made.
     """
     run = prepare(config)
-    with run_log(config.out, config.verbose):
+    with at_work(config.out, "raycond quantize", verbose=config.verbose, shared=config.work):
         _run(config, run)
     return run
 

@@ -9,7 +9,6 @@ from typing import Any
 from raycond import __version__
 from raycond.core import files, records
 from raycond.core.errors import RaycondError, UserError
-from raycond.core.log import run_log
 from raycond.core.progress import Timed
 from raycond.data import quarantine
 from raycond.data.class_list import read_class_list
@@ -24,6 +23,7 @@ from raycond.models.generators.dit_training import finished
 from raycond.pipelines.layout import GeneratorLayout
 from raycond.pipelines.on_demand import on_demand
 from raycond.pipelines.prepare import training_source
+from raycond.pipelines.run_folder import at_work
 from raycond.pipelines.stages.autoencoder import codec_label, trained_codec
 from raycond.pipelines.stages.class_files import ClassFiles, make_class_files
 from raycond.pipelines.stages.latents import EncodeSpec
@@ -107,7 +107,7 @@ def train_generator(config: GeneratorTrainingConfig) -> GeneratorRun:
     """
     layout, source, codec = prepare(config)
     run = GeneratorRun(layout, source)
-    with run_log(config.out, config.verbose):
+    with at_work(config.out, "raycond train-generator", verbose=config.verbose):
         _run(config, run, codec)
     return run
 
