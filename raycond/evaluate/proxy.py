@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from raycond.core import files, stream
 from raycond.core.errors import UserError
+from raycond.core.text import shown
 from raycond.data.labelled import LabelledImages
 from raycond.evaluate.protocol import preset
 from raycond.evaluate.train import images_per_test_batch, trained
@@ -105,9 +105,14 @@ def read(uri: str) -> Proxy:
     """The proxy that `write` wrote, read once per process. Raises UserError, naming the file, where it is not one."""
     try:
         with stream.reader(uri) as file, np.load(file, allow_pickle=False) as arrays:
-            return Proxy(torch.from_numpy(arrays["features"]), torch.from_numpy(arrays["el2n"]))
-    except (KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{uri}: not a proxy: {error}") from error
+            features, el2n = arrays["features"], arrays["el2n"]
+            if (features.dtype, el2n.dtype) != (np.float32, np.float32):
+                raise ValueError(f"features are {features.dtype} and scores {el2n.dtype}, not float32")
+            return Proxy(torch.from_numpy(features), torch.from_numpy(el2n))
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # damage ends in a dozen types of zipfile, zlib and numpy
+        raise UserError(f"{shown(uri)}: not a proxy, or damaged: {shown(error) or type(error).__name__}") from error
 
 
 @contextlib.contextmanager
