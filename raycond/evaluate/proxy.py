@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from raycond.core import files, stream
-from raycond.core.errors import UserError
+from raycond.core.errors import UserError, parsing
 from raycond.core.text import shown
 from raycond.data.labelled import LabelledImages
 from raycond.evaluate.protocol import preset
@@ -103,16 +103,12 @@ def write(uri: str, proxy: Proxy) -> None:
 @lru_cache(maxsize=1)
 def read(uri: str) -> Proxy:
     """The proxy that `write` wrote, read once per process. Raises UserError, naming the file, where it is not one."""
-    try:
-        with stream.reader(uri) as file, np.load(file, allow_pickle=False) as arrays:
+    with stream.reader(uri) as file, parsing(shown(uri), "a proxy", "delete it, and it will be made again"):
+        with np.load(file, allow_pickle=False) as arrays:
             features, el2n = arrays["features"], arrays["el2n"]
-            if (features.dtype, el2n.dtype) != (np.float32, np.float32):
-                raise ValueError(f"features are {features.dtype} and scores {el2n.dtype}, not float32")
-            return Proxy(torch.from_numpy(features), torch.from_numpy(el2n))
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # damage ends in a dozen types of zipfile, zlib and numpy
-        raise UserError(f"{shown(uri)}: not a proxy, or damaged: {shown(error) or type(error).__name__}") from error
+        if (features.dtype, el2n.dtype) != (np.float32, np.float32):
+            raise ValueError(f"features are {features.dtype} and scores {el2n.dtype}, not float32")
+        return Proxy(torch.from_numpy(features), torch.from_numpy(el2n))
 
 
 @contextlib.contextmanager

@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from raycond.core import files
-from raycond.core.errors import UserError
+from raycond.core.errors import UserError, parsing, short
 from raycond.core.text import csv_cell, from_csv_cell, shown, storable
 from raycond.evaluate.method_names import in_order
 
@@ -154,12 +153,10 @@ def read(uri: str) -> list[Row]:
 
 
 def _bytes(uri: str) -> bytes:
-    if files.is_local(uri) and os.path.exists(uri) and not os.path.isfile(uri):
-        raise UserError(f"{shown(uri)}: is no file")  # reading a pipe would wait for ever
     try:
         return files.read_bytes(uri)
     except OSError as error:
-        raise UserError(f"{shown(uri)}: cannot be read: {error}") from error
+        raise UserError(f"{shown(uri)}: cannot be read: {short(error)}") from error
 
 
 def _parsed(record: Mapping[str, str | None]) -> Row:
@@ -205,7 +202,7 @@ def read_parquet(uri: str) -> list[Row]:
     import pyarrow.parquet as pq
 
     data = _bytes(uri)
-    try:
+    with parsing(shown(uri), "Parquet of results", "start the evaluation again to write it anew"):
         file = pq.ParquetFile(io.BytesIO(data))
         if file.metadata.num_rows > MOST_ROWS:
             raise UserError(f"{shown(uri)}: {file.metadata.num_rows:,} rows, at most {MOST_ROWS:,} are read")
@@ -219,11 +216,6 @@ def read_parquet(uri: str) -> list[Row]:
             if missing := [name for name in COLUMNS if name != "ipc" and record[name] is None]:
                 raise ValueError(f"a row without {missing[0]}")
         return [Row.from_dict({k: v for k, v in record.items() if v is not None or k == "ipc"}) for record in records]
-    except UserError:
-        raise
-    except Exception as error:  # Arrow's reader raises a dozen types on damaged files
-        what = shown(error) or type(error).__name__
-        raise UserError(f"{shown(uri)}: not a Parquet file of results, or damaged: {what}") from error
 
 
 def _schema() -> Any:

@@ -99,7 +99,7 @@ def broken(path: Path, what: str, proxy: Proxy) -> None:
 def test_what_is_not_a_proxy_is_said(tmp_path: Path, clean: Proxy, what: str) -> None:
     path = tmp_path / "proxy.npz"
     broken(path, what, clean)
-    with pytest.raises(UserError, match=r"proxy.npz: not a proxy"):
+    with pytest.raises(UserError, match=r"proxy.npz: cannot be read as a proxy"):
         read(str(path))
 
 
