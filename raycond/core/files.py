@@ -178,12 +178,18 @@ def write_bytes(uri: str, data: bytes) -> None:
         file.write(data)
 
 
+def hidden_file(folder: str) -> tuple[int, str]:
+    """An open temporary file in a local folder, as descriptor and path: hidden, and named so that `sweep` removes it
+    once the process that made it has gone."""
+    return tempfile.mkstemp(dir=folder, prefix=f".{platform.node()}.{os.getpid()}.", suffix=".part")
+
+
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[IO[bytes]]:
     """A seekable stream that becomes the local file `path` only if the block ends without an error."""
     folder = os.path.dirname(path)
     os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{platform.node()}.{os.getpid()}.", suffix=".part")
+    handle, temporary = hidden_file(folder)
     try:
         with os.fdopen(handle, "w+b") as file:
             yield file

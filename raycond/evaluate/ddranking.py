@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from raycond.core.errors import UserError
+from raycond.core.text import shown
 from raycond.evaluate.table import FULL, Row, in_order
 
 RANDOM = "random"
@@ -109,13 +110,15 @@ def text(scores: Iterable[Score]) -> str:
 
 
 def _table(student: str, protocol: str, labeler: str, group: Sequence[Score]) -> list[str]:
-    labels = "" if labeler == HARD else f", labels {labeler}"
+    labels = "" if labeler == HARD else f", labels {shown(labeler)}"
     lines = [("method", "IPC", "HLR", "IOR", "LRS", "ARS")]
     for s in group:
         hlr, ior, lrs, ars = (spread.text if spread else "" for spread in (s.hlr, s.ior, s.lrs, s.ars))
-        lines.append((s.method, str(s.ipc), hlr, ior, lrs, ars))
+        lines.append((shown(s.method), str(s.ipc), hlr, ior, lrs, ars))
     first, *others = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
-    title = f"{student}, protocol {protocol}{labels}: DD-Ranking's scores in percent (HLR: smaller is better)"
+    title = (
+        f"{shown(student)}, protocol {shown(protocol)}{labels}: DD-Ranking's scores in percent (HLR: smaller is better)"
+    )
     return [title] + [
         "  ".join([name.ljust(first), *(v.rjust(w) for v, w in zip(values, others, strict=True))]).rstrip()
         for name, *values in lines

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
 from raycond.core import files
-from raycond.core.errors import UserError
+from raycond.core.errors import UserError, short
 from raycond.core.registry import did_you_mean
 from raycond.core.text import shown
 from raycond.core.yaml_text import read_yaml
@@ -109,15 +108,10 @@ def _read(name: str, above: tuple[str, ...]) -> Recipe:
 
 
 def _text(name: str, place: str) -> str:
-    if files.is_local(place) and files.exists(place) and not os.path.isfile(place):
-        raise UserError(f"protocol {shown(name)}: is no file")  # reading a pipe would wait for ever
     try:
-        data = files.read_bytes(place, length=MOST_BYTES + 1)
-        if len(data) > MOST_BYTES:
-            raise UserError(f"protocol {shown(name)}: more than {MOST_BYTES:,} bytes, so it is no protocol")
-        return data.decode()
+        return files.read_bytes(place, most=MOST_BYTES).decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"protocol {shown(name)}: cannot be read: {error}") from error
+        raise UserError(f"protocol {shown(name)}: cannot be read: {short(error)}") from error
 
 
 def _recipe(name: str, values: dict[str, Any], read: tuple[str, ...]) -> Recipe:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from raycond.core import files, stream
-from raycond.core.errors import UserError
+from raycond.core.errors import UserError, parsing
+from raycond.core.text import shown
 from raycond.data.labelled import LabelledImages
 from raycond.evaluate.protocol import preset
 from raycond.evaluate.train import images_per_test_batch, trained
@@ -103,11 +103,12 @@ def write(uri: str, proxy: Proxy) -> None:
 @lru_cache(maxsize=1)
 def read(uri: str) -> Proxy:
     """The proxy that `write` wrote, read once per process. Raises UserError, naming the file, where it is not one."""
-    try:
-        with stream.reader(uri) as file, np.load(file, allow_pickle=False) as arrays:
-            return Proxy(torch.from_numpy(arrays["features"]), torch.from_numpy(arrays["el2n"]))
-    except (KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{uri}: not a proxy: {error}") from error
+    with stream.reader(uri) as file, parsing(shown(uri), "a proxy", "delete it, and it will be made again"):
+        with np.load(file, allow_pickle=False) as arrays:
+            features, el2n = arrays["features"], arrays["el2n"]
+        if (features.dtype, el2n.dtype) != (np.float32, np.float32):
+            raise ValueError(f"features are {features.dtype} and scores {el2n.dtype}, not float32")
+        return Proxy(torch.from_numpy(features), torch.from_numpy(el2n))
 
 
 @contextlib.contextmanager

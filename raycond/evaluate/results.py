@@ -10,51 +10,80 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from raycond.core import files
-from raycond.core.errors import UserError
+from raycond.core.errors import UserError, parsing, short
+from raycond.core.text import csv_cell, from_csv_cell, shown, storable
 from raycond.evaluate.method_names import in_order
 
 COLUMNS = ("method", "ipc", "student", "seed", "top1", "best", "steps", "seconds", "images", "protocol")
 MORE_COLUMNS = ("set", "weights", "labeler", "variant", "memory")  # may be absent in older files
+INTEGERS = ("seed", "steps", "images", "memory")
+NUMBERS = ("top1", "best", "seconds")
+MOST_ROWS = 10**7  # in a file of results that is read
 VARIANTS = ("own", "hard", "plain")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One test on the way: top-1 in percent, and the mean training loss since the check before.
-
-    Of a class-incremental protocol: one after each task, and `epoch` is the number of the task.
-    """
+    """One test on the way. Of a class-incremental protocol there is one after each task."""
 
     step: int
+    """Optimization steps before it."""
+
     epoch: float
+    """Passes over the training set before it; of a class-incremental protocol the number of the task."""
+
     top1: float
+    """Accuracy in percent."""
+
     loss: float
+    """Mean training loss since the check before."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One training: `top1` after the last step and `best` of all checks in percent, `images` trained on.
-
-    `ipc` is None for the whole training data (method "full"). Of a class-incremental protocol `best` is the mean of
-    the accuracies after each task.
-    """
+    """One training."""
 
     method: str
+    """What it was trained on, as `raycond.evaluate.method_names` names it."""
+
     ipc: int | None
+    """Images per class; None for the whole training data (method "full")."""
+
     student: str
     seed: int
     top1: float
+    """Accuracy in percent after the last step."""
+
     best: float
+    """The best of all checks, in percent; of a class-incremental protocol the mean of those after each task."""
+
     steps: int
+    """Optimization steps."""
+
     seconds: float
+    """Of training and testing."""
+
     images: int
+    """How many images were trained on."""
+
     protocol: str
-    set: str = ""  # label of the condensed set; empty for a baseline
-    weights: str = ""  # uniform, sqrt or density; empty for a baseline
-    labeler: str = "hard"  # such as teacher:mobilenet_v2; names no path
-    variant: str = "own"  # the protocol as it is, or for scores: with hard labels, plain without augmentation
-    memory: int = 0  # peak bytes of the training, 0 where unknown
-    curve: tuple[Check, ...] = ()  # every test on the way
+    set: str = ""
+    """Label of the condensed set; empty for a baseline."""
+
+    weights: str = ""
+    """Mode of the weights: uniform, sqrt or density; empty for a baseline."""
+
+    labeler: str = "hard"
+    """What was learned, such as teacher:mobilenet_v2; names no path."""
+
+    variant: str = "own"
+    """`own` is the protocol as it is; for DD-Ranking's scores `hard` has hard labels and `plain` no augmentation."""
+
+    memory: int = 0
+    """Peak bytes of the training, 0 where unknown."""
+
+    curve: tuple[Check, ...] = ()
+    """Every test on the way."""
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Row:
@@ -81,14 +110,23 @@ def variant_rank(variant: str) -> tuple[int, str]:
 
 
 def to_csv(rows: Iterable[Row]) -> str:
-    """CSV, sorted, always with its header; `ipc` is empty for the whole data; numbers read back exactly."""
+    """CSV, sorted, always with its header; `ipc` is empty for the whole data; everything reads back exactly.
+
+    Names come from folders: a cell that a spreadsheet would run as a formula begins with an apostrophe.
+    """
     columns = COLUMNS + MORE_COLUMNS
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
     for row in in_file_order(rows):
-        writer.writerow(["" if (v := getattr(row, c)) is None else v for c in columns])
+        writer.writerow([_cell(getattr(row, column)) for column in columns])
     return out.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if value is None:
+        return ""
+    return csv_cell(storable(value)) if isinstance(value, str) else value
 
 
 def write(uri: str, rows: Iterable[Row]) -> None:
@@ -99,35 +137,53 @@ def write(uri: str, rows: Iterable[Row]) -> None:
 def read(uri: str) -> list[Row]:
     """The rows that `write` wrote, now or before `MORE_COLUMNS`, with empty curves.
 
-    Raises UserError naming the file and line that cannot be read.
+    Raises UserError naming the file, and the line where one is wrong.
     """
-    reader = csv.DictReader(io.StringIO(files.read_bytes(uri).decode()))
-    _require_columns(uri, reader.fieldnames or [])
-    rows = []
-    for record in reader:
-        try:
+    line = 1
+    try:
+        reader = csv.DictReader(io.StringIO(_bytes(uri).decode()), strict=True)
+        _require_columns(uri, reader.fieldnames or [])
+        rows = []
+        for record in reader:
+            line = reader.line_num
             rows.append(_parsed(record))
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{uri}, line {reader.line_num}: {error}") from error
+    except (TypeError, ValueError, csv.Error) as error:  # csv.Error: quotes that do not end, NUL, a cell without end
+        raise UserError(f"{shown(uri)}, line {line}: {shown(error)}") from error
     return rows
 
 
-def _parsed(record: Mapping[str, str]) -> Row:
+def _bytes(uri: str) -> bytes:
+    try:
+        return files.read_bytes(uri)
+    except OSError as error:
+        raise UserError(f"{shown(uri)}: cannot be read: {short(error)}") from error
+
+
+def _parsed(record: Mapping[str, str | None]) -> Row:
     values: dict[str, Any] = {c: record[c] for c in COLUMNS}
     values |= {c: record[c] for c in MORE_COLUMNS if record.get(c) is not None}
-    values["ipc"] = int(values["ipc"]) if values["ipc"] else None
-    for name in ("seed", "steps", "images", "memory"):
-        if name in values:
-            values[name] = int(values[name])
-    for name in ("top1", "best", "seconds"):
-        values[name] = float(values[name])
+    for name, value in values.items():
+        if value is None:
+            raise ValueError(f"no value of {name}")
+        if name in INTEGERS:
+            values[name] = int(value)
+        elif name in NUMBERS:
+            values[name] = float(value)
+            if not math.isfinite(values[name]):
+                raise ValueError(f"{name} is {value}")
+        elif name == "ipc":
+            values[name] = int(value) if value else None
+        else:
+            values[name] = from_csv_cell(value)
+    if None in record:
+        raise ValueError("more values than columns")
     return Row(**values)
 
 
 def _require_columns(uri: str, names: Iterable[str]) -> None:
     missing = sorted(set(COLUMNS) - set(names), key=COLUMNS.index)
     if missing:
-        raise UserError(f"{uri}: not a table of results: no column {', '.join(missing)}")
+        raise UserError(f"{shown(uri)}: not a table of results: no column {', '.join(missing)}")
 
 
 def write_parquet(uri: str, rows: Iterable[Row]) -> None:
@@ -141,22 +197,31 @@ def write_parquet(uri: str, rows: Iterable[Row]) -> None:
 
 
 def read_parquet(uri: str) -> list[Row]:
-    """The rows that `write_parquet` wrote. Raises UserError for a file that is no table of results."""
+    """The rows that `write_parquet` wrote. Raises UserError, naming the file, for one that is no table of results."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        table = pq.read_table(io.BytesIO(files.read_bytes(uri)))
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{uri}: not a Parquet file: {error}") from error
-    _require_columns(uri, table.column_names)
-    return [Row.from_dict(record) for record in table.to_pylist()]
+    data = _bytes(uri)
+    with parsing(shown(uri), "Parquet of results", "start the evaluation again to write it anew"):
+        file = pq.ParquetFile(io.BytesIO(data))
+        if file.metadata.num_rows > MOST_ROWS:
+            raise UserError(f"{shown(uri)}: {file.metadata.num_rows:,} rows, at most {MOST_ROWS:,} are read")
+        table = file.read()
+        _require_columns(uri, table.column_names)
+        table = table.select([name for name in _schema().names if name in table.column_names])
+        table = table.cast(pa.schema([_schema().field(name) for name in table.column_names]))
+        table.validate(full=True)
+        records = table.to_pylist()
+        for record in records:
+            if missing := [name for name in COLUMNS if name != "ipc" and record[name] is None]:
+                raise ValueError(f"a row without {missing[0]}")
+        return [Row.from_dict({k: v for k, v in record.items() if v is not None or k == "ipc"}) for record in records]
 
 
 def _schema() -> Any:
     import pyarrow as pa
 
     check = pa.struct([("step", pa.int64()), ("epoch", pa.float64()), ("top1", pa.float64()), ("loss", pa.float64())])
-    integers = dict.fromkeys(("ipc", "seed", "steps", "images", "memory"), pa.int64())
-    types = {**integers, **dict.fromkeys(("top1", "best", "seconds"), pa.float64()), "curve": pa.list_(check)}
+    integers = dict.fromkeys(("ipc", *INTEGERS), pa.int64())
+    types = {**integers, **dict.fromkeys(NUMBERS, pa.float64()), "curve": pa.list_(check)}
     return pa.schema([(f.name, types.get(f.name, pa.string())) for f in fields(Row)])

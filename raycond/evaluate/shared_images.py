@@ -7,12 +7,12 @@ start, with several threads; each training then reads the file, which is mapped 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from raycond.core import files, records
 from raycond.data.images import Decoding
-from raycond.data.labelled import LabelledImages, pixels, write_pixels
+from raycond.data.labelled import LabelledImages, pixel_writer, pixels
 from raycond.evaluate.training_sets import Medoids, RandomImages
 
 
@@ -56,13 +56,13 @@ class SelectionTask:
             stage="selection",
             selection=_described(self.images),
             classes=self.classes,
-            options=asdict(self.options),
+            options=self.options.identity,
             data=self.digest,
         )
 
     @property
     def output(self) -> str:
-        return files.join(self.folder, f"{self.fingerprint[:32]}.npz")
+        return files.join(self.folder, f"{self.fingerprint[:32]}.safetensors")
 
     def finished(self) -> SharedImages | None:
         """The decoded images, if they are there and undamaged."""
@@ -76,8 +76,14 @@ class SelectionTask:
         """
         if (done := self.finished()) is not None:
             return done
-        found = self.images.decoded(self.classes, self.options, threads)
-        write_pixels(self.output, found.images, found.labels)
+        images = self.images.decoded(self.classes, self.options, threads)
+        count = self.images.count(self.classes)
+        if count is None:  # a budget in bytes keeps few images
+            images, count = iter(few := list(images)), len(few)
+        shape = (self.options.channels, self.options.size, self.options.size)
+        with pixel_writer(self.output, count, shape) as writer:
+            for image, label in images:
+                writer.add(image, label)
         pixels.cache_clear()  # this process may have read an earlier file of this name
         records.finish(self.output, self.fingerprint, None, **records.measured(self.output))
         return SharedImages(self.output)

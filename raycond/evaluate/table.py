@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from raycond.core.errors import UserError
+from raycond.core.text import shown
 from raycond.evaluate.method_names import FULL, METHODS, in_order, method_name, uniform_twin
 from raycond.evaluate.results import (
     COLUMNS,
@@ -180,9 +181,9 @@ def _title(group: Sequence[Summary]) -> str:
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     noun = "seed" if counts == [1] else "seeds"
     spread = "" if counts == [1] else ", mean ± standard deviation"
-    what = f"{first.student}, protocol {first.protocol}"
-    what += f", labels {first.labeler}" if first.labeler != "hard" else ""
-    what += f", variant {first.variant}" if first.variant != "own" else ""
+    what = f"{shown(first.student)}, protocol {shown(first.protocol)}"
+    what += f", labels {shown(first.labeler)}" if first.labeler != "hard" else ""
+    what += f", variant {shown(first.variant)}" if first.variant != "own" else ""
     return f"{what}: top-1 %, last step{spread} over {seeds} {noun}"
 
 
@@ -192,7 +193,7 @@ def _grid(group: Sequence[Summary]) -> list[str]:
     columns: list[int | None] = [*ipcs, *([None] if any(s.ipc is None for s in group) else [])]
     head = ["method", *("all images" if c is None else f"IPC {c}" for c in columns)]
     return _aligned(
-        [head, *([m, *(cells.get((m, c), "") for c in columns)] for m in in_order(s.method for s in group))]
+        [head, *([shown(m), *(cells.get((m, c), "") for c in columns)] for m in in_order(s.method for s in group))]
     )
 
 
@@ -212,13 +213,16 @@ def _differences(comparisons: Sequence[Comparison]) -> list[str]:
     cells = {(c.method, c.other, c.ipc): f"{c.difference:+.1f}{'*' if c.clear else ' '}" for c in comparisons}
     pairs = dict.fromkeys((c.method, c.other) for c in comparisons)
     head = ["points; * beyond two standard deviations", *(f"IPC {ipc}" for ipc in ipcs)]
-    return _aligned([head, *([f"{m} against {o}", *(cells.get((m, o, i), "") for i in ipcs)] for m, o in pairs)])
+    return _aligned(
+        [head, *([f"{shown(m)} against {shown(o)}", *(cells.get((m, o, i), "") for i in ipcs)] for m, o in pairs)]
+    )
 
 
 def sentences(comparisons: Sequence[Comparison]) -> list[str]:
     """One line per comparison: the difference in points and whether it exceeds two standard deviations."""
     return [
-        f"{c.method} against {c.other}, IPC {c.ipc}: {c.difference:+.1f} points, {_verdict(c)}" for c in comparisons
+        f"{shown(c.method)} against {shown(c.other)}, IPC {c.ipc}: {c.difference:+.1f} points, {_verdict(c)}"
+        for c in comparisons
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,20 +21,6 @@ from raycond.evaluate import coresets, proxy
 from raycond.evaluate.continual import within
 from raycond.sets.class_rows import class_rows
 from raycond.sets.reader import open_set
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """Real images as a student gets them."""
-
-    images: np.ndarray
-    """(n, size, size, channels) uint8."""
-
-    labels: np.ndarray
-    """(n,) integers, ascending."""
-
-    def labelled(self, classes: int) -> LabelledImages:
-        return labelled(self.images, self.labels.tolist(), classes, None)
 
 
 class TrainingImages(Protocol):
@@ -82,48 +69,62 @@ class RandomImages:
     image_format: str = "png"
     """The format in which the budget counts bytes."""
 
-    def decoded(self, classes: int, options: Decoding, threads: int) -> Decoded:
-        """Decode the images with several threads; the result does not depend on their number."""
+    def count(self, classes: int) -> int | None:
+        """How many images they are; None with a budget, where only decoding shows it."""
+        return None if self.budget else classes * self.ipc
+
+    def decoded(self, classes: int, options: Decoding, threads: int) -> Iterator[tuple[np.ndarray, int]]:
+        """Images (size, size, channels) uint8 with their labels, class after class, decoded by several threads.
+
+        The images do not depend on the number of threads. Where one cannot be read, the next of the shuffled list
+        comes in its place.
+        """
         if self.budget:
-            return self._within_budget(classes, options, threads)
-        images = np.empty((classes * self.ipc, options.size, options.size, options.channels), np.uint8)
-        counts = [0] * classes
+            yield from self._within_budget(classes, options, threads)
+            return
         first = (ref for label in range(classes) for ref in self._shuffled(label)[: self.ipc])
-        for ref, image in _usable(first, options, threads):
-            images[ref.label * self.ipc + counts[ref.label]] = image
-            counts[ref.label] += 1
-        # where an image could not be read, the next of the shuffled list takes its place
-        for label in (k for k in range(classes) if counts[k] < self.ipc):
-            for _, image in _usable(iter(self._shuffled(label)[self.ipc :]), options, threads=1):
-                images[label * self.ipc + counts[label]] = image
-                counts[label] += 1
-                if counts[label] == self.ipc:
-                    break
-            else:
-                class_id = self.source.classes.ids[label]
-                raise RaycondError(f"class {class_id}: {counts[label]} usable images, random needs {self.ipc}")
-        return Decoded(images, np.repeat(np.arange(classes), self.ipc))
+        missing = set(range(classes))
+        for label, items in itertools.groupby(_decoded(first, options, threads), key=lambda item: item[0].label):
+            missing.discard(label)
+            good = 0
+            for _, image, _ in items:
+                if not isinstance(image, BadImage):
+                    yield image, label
+                    good += 1
+            if good < self.ipc:
+                yield from self._others(label, good, options)
+        if missing:
+            raise self._too_few(min(missing), 0)
 
     def load(self, classes: int, options: Decoding) -> LabelledImages:
-        return self.decoded(classes, options, threads=1).labelled(classes)
+        return _loaded(self.decoded(classes, options, threads=1), classes)
+
+    def _others(self, label: int, good: int, options: Decoding) -> Iterator[tuple[np.ndarray, int]]:
+        """What a class lacks of usable images, from the rest of its list."""
+        for image in _usable(iter(self._shuffled(label)[self.ipc :]), options, threads=1):
+            yield image, label
+            good += 1
+            if good == self.ipc:
+                return
+        raise self._too_few(label, good)
+
+    def _too_few(self, label: int, good: int) -> RaycondError:
+        class_id = self.source.classes.ids[label]
+        return RaycondError(f"class {class_id}: {good} usable images, random needs {self.ipc}")
 
     def _shuffled(self, label: int) -> list[ImageRef]:
         refs = self.source.refs(label)
         seed = int(files.digest(["random", self.seed, self.source.classes.ids[label]])[:15], 16)
         return [refs[i] for i in np.random.default_rng(seed).permutation(len(refs))]
 
-    def _within_budget(self, classes: int, options: Decoding, threads: int) -> Decoded:
-        images: list[np.ndarray] = []
-        labels: list[int] = []
+    def _within_budget(self, classes: int, options: Decoding, threads: int) -> Iterator[tuple[np.ndarray, int]]:
         for label in range(classes):
             sizes: list[int] = []
-            for _, image in _usable(iter(self._shuffled(label)), options, threads):
+            for image in _usable(iter(self._shuffled(label)), options, threads):
                 sizes.append(len(encode_image(image, self.image_format)))
                 if len(sizes) > 1 and within(sizes, self.budget[label]) < len(sizes):
                     break
-                images.append(image)
-                labels.append(label)
-        return Decoded(np.stack(images), np.array(labels))
+                yield image, label
 
 
 @dataclass(frozen=True)
@@ -142,19 +143,22 @@ class Medoids:
     ipc: int
     """Images of each class."""
 
-    def decoded(self, classes: int, options: Decoding, threads: int) -> Decoded:
-        """Decode the images with several threads, class after class, each class in the order of the set."""
+    def count(self, classes: int) -> int | None:
+        """How many images they are."""
+        return classes * self.ipc
+
+    def decoded(self, classes: int, options: Decoding, threads: int) -> Iterator[tuple[np.ndarray, int]]:
+        """Images (size, size, channels) uint8 with their labels, class after class, each in the order of the set,
+        decoded by several threads."""
         condensed = open_set(self.path, self.ipc)
         rows = class_rows(condensed.labels, classes)
-        images = np.empty((len(condensed), options.size, options.size, options.channels), np.uint8)
-        for k, (ref, image, _) in enumerate(_decoded(self._refs(condensed.source_ids, rows), options, threads)):
+        for ref, image, _ in _decoded(self._refs(condensed.source_ids, rows), options, threads):
             if isinstance(image, BadImage):
                 raise self._unreadable(ref.id)
-            images[k] = image
-        return Decoded(images, np.repeat(np.arange(classes), [len(r) for r in rows]))
+            yield image, ref.label
 
     def load(self, classes: int, options: Decoding) -> LabelledImages:
-        return self.decoded(classes, options, threads=1).labelled(classes)
+        return _loaded(self.decoded(classes, options, threads=1), classes)
 
     def _refs(self, ids: list[str], rows: list[torch.Tensor]) -> Iterator[ImageRef]:
         for label, chosen in enumerate(rows):
@@ -189,22 +193,20 @@ class SplitImages:
         return LabelledImages(split.images[rows], split.labels[rows], classes)
 
 
-def _usable(refs: Iterator[ImageRef], options: Decoding, threads: int) -> Iterator[tuple[ImageRef, np.ndarray]]:
+def _loaded(images: Iterator[tuple[np.ndarray, int]], classes: int) -> LabelledImages:
+    decoded = list(images)
+    return labelled([image for image, _ in decoded], [label for _, label in decoded], classes, None)
+
+
+def _usable(refs: Iterator[ImageRef], options: Decoding, threads: int) -> Iterator[np.ndarray]:
     """The images that can be read; the others were put into quarantine when their class was encoded."""
-    for ref, image, _ in _decoded(refs, options, threads):
+    for _, image, _ in _decoded(refs, options, threads):
         if not isinstance(image, BadImage):
-            yield ref, image
+            yield image
 
 
 def _decoded(
     refs: Iterator[ImageRef], options: Decoding, threads: int
 ) -> Iterator[tuple[ImageRef, np.ndarray | BadImage, str]]:
-    return load_many(
-        refs,
-        size=options.size,
-        resize=options.resize,
-        channels=options.channels,
-        max_pixels=options.max_pixels,
-        threads=threads,
-        prefetch=4 * threads if threads > 1 else 1,  # what is decoded ahead may be thrown away
-    )
+    # what is decoded ahead of need may be thrown away
+    return load_many(refs, **options.arguments, threads=threads, prefetch=4 * threads if threads > 1 else 1)

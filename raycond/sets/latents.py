@@ -12,7 +12,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from raycond.core import files
-from raycond.core.errors import UserError
+from raycond.core.errors import UserError, parsing
 from raycond.core.text import shown
 from raycond.sets.stored_files import read_stored
 
@@ -24,11 +24,9 @@ def read_latents(folder: str, name: str, expected: Mapping[str, Any]) -> tuple[T
     """
     data = read_stored(folder, name, expected)
     where = shown(files.join(folder, name))
-    try:
+    with parsing(where, "the latents of a condensed set"):
         tensors = load(data)
         latents, labels = tensors["latents"], tensors["labels"]
-    except Exception as error:  # safetensors has an error type of its own, and lets others through
-        raise UserError(f"{where}: damaged: {shown(error) or type(error).__name__}") from error
     kinds = (latents.dtype, labels.dtype, labels.ndim)
     if kinds != (torch.float32, torch.int32, 1) or labels.shape != latents.shape[:1]:
         raise UserError(

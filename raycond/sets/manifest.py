@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from raycond.core import files
-from raycond.core.errors import UserError
+from raycond.core.errors import UserError, short
 from raycond.core.text import shown
 from raycond.data.classes import Classes
 from raycond.sets.manifest_content import content_problem
-from raycond.sets.stored_files import read_small
 
 FORMAT_VERSION = 1
 NAME = "manifest.json"
@@ -80,12 +78,12 @@ def read_manifest(path: str) -> Manifest:
     """
     uri = files.join(set_folder(path), NAME)
     try:
-        content = json.loads(read_small(uri, MOST_BYTES))
+        content = files.parse_json(files.read_bytes(uri, most=MOST_BYTES))
         version = content["format_version"]
     except OSError as error:
-        raise UserError(f"{shown(uri)}: cannot be read: {error}") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{shown(uri)}: damaged: {shown(error) or type(error).__name__}") from error
+        raise UserError(f"{shown(uri)}: cannot be read: {short(error)}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{shown(uri)}: damaged: {shown(short(error))}") from error
     if version != FORMAT_VERSION:
         raise UserError(f"{shown(uri)}: format version {shown(version)}; this raycond reads {FORMAT_VERSION}")
     if problem := content_problem(content):

@@ -70,34 +70,40 @@ class Publication:
     def stream(self, stem: str, ending: str) -> Iterator[StagedFile]:
         """A new file named `stem`-DIGEST`ending`. It shows under that name at the switch, or on an object store, where
         nothing can be renamed, when it is complete."""
-        local = files.is_local(self.folder)
-        beside = os.path.dirname(files.absolute(files.join(self.folder, stem))) if local else None
-        if beside:
-            os.makedirs(beside, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=beside, prefix=".", suffix=".part")
+        with self._file(stem) as (file, hidden):
+            yield (staged := StagedFile(file))
+            staged.name = f"{stem}-{staged.digest[:DIGITS]}{ending}"
+            self._keep(staged, file, hidden)
+        self.files[staged.name] = {"sha256": staged.digest, "bytes": staged.size}
+
+    @contextmanager
+    def _file(self, stem: str) -> Iterator[tuple[IO[bytes], str]]:
+        """A file to write and its path, hidden beside its final place; for an object store one that goes by itself."""
+        if not files.is_local(self.folder):
+            with tempfile.TemporaryFile() as file:
+                yield file, ""
+            return
+        beside = os.path.dirname(files.absolute(files.join(self.folder, stem)))
+        os.makedirs(beside, exist_ok=True)
+        handle, temporary = files.hidden_file(beside)
         try:
             with os.fdopen(handle, "w+b") as file:
-                yield (staged := StagedFile(file))
-                staged.name = f"{stem}-{staged.digest[:DIGITS]}{ending}"
-                self._keep(staged, file, temporary, local)
+                yield file, temporary
         except BaseException:
             os.unlink(temporary)
             raise
-        if not local:
-            os.unlink(temporary)
 
-    def _keep(self, staged: StagedFile, file: IO[bytes], temporary: str, local: bool) -> None:
+    def _keep(self, staged: StagedFile, file: IO[bytes], hidden: str) -> None:
         uri = files.join(self.folder, staged.name)
         file.flush()
-        if local:
+        if files.is_local(self.folder):
             os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide the set from the people it is shared with
-            self._hidden[files.absolute(uri)] = temporary
-        else:
-            file.seek(0)
-            with stream.writer(uri) as target:
-                shutil.copyfileobj(file, target, 2**20)
-        self.files[staged.name] = {"sha256": staged.digest, "bytes": staged.size}
+            os.chmod(hidden, 0o644)  # a temporary file's 0600 would hide the set from those it is shared with
+            self._hidden[files.absolute(uri)] = hidden
+            return
+        file.seek(0)
+        with stream.writer(uri) as target:
+            shutil.copyfileobj(file, target, 2**20)
 
     def put(self, name: str, data: bytes) -> None:
         """A small file that keeps its name; it is written at the switch."""

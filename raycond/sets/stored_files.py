@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from raycond.core import files, records
-from raycond.core.errors import UserError
+from raycond.core.errors import UserError, short
 from raycond.core.text import shown
 
 ENDINGS = (".parquet", ".safetensors", ".json", ".md", ".png", ".txt")
@@ -60,17 +60,10 @@ def read_stored(folder: str, name: str, expected: Mapping[str, Any]) -> bytes:
     except FileNotFoundError as error:
         raise UserError(f"{shown(uri)}: missing, though the manifest lists it") from error
     except OSError as error:
-        raise UserError(f"{shown(uri)}: cannot be read: {error}") from error
+        raise UserError(f"{shown(uri)}: cannot be read: {short(error)}") from error
     if files.sha256(data) != expected["sha256"]:
         raise UserError(f"{shown(uri)}: damaged: its SHA-256 is not the manifest's")
     return data
-
-
-def read_small(uri: str, most: int) -> bytes:
-    """A file of at most `most` bytes. Raises UserError for a larger one or what is no regular file, and OSError."""
-    if (size := _size(uri)) > most:
-        raise UserError(f"{shown(uri)}: {size:,} bytes; at most {most:,} are read")
-    return files.read_bytes(uri, length=most)
 
 
 def _size(uri: str) -> int:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raycond.core import files
-from raycond.core.errors import UserError
+from raycond.core.errors import UserError, parsing
 from raycond.core.text import shown
 from raycond.data.classes import Classes
 from raycond.sets.stored_files import read_stored
@@ -60,25 +60,21 @@ def read_table(folder: str, name: str, expected: Mapping[str, Any]) -> pa.Table:
     """
     data = read_stored(folder, name, expected)
     where = shown(files.join(folder, name))
-    try:
-        table = _rows(data)
+    with parsing(where, "the Parquet of a condensed set"):
+        table = _rows(data, where)
         table.validate(full=True)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from error
-    except Exception as error:  # Arrow's reader raises a dozen types on damaged files
-        raise UserError(f"{where}: damaged: {shown(error) or type(error).__name__}") from error
     if problem := _column_problem(table):
         raise UserError(f"{where}: {problem}")
     return table
 
 
-def _rows(data: bytes) -> pa.Table:
+def _rows(data: bytes, where: str) -> pa.Table:
     file = pq.ParquetFile(io.BytesIO(data))
     most, size, batches = GROWTH * len(data) + GROWTH_BYTES, 0, []
     for batch in file.iter_batches(ROWS_AT_ONCE):
         size += batch.nbytes
         if size > most:
-            raise UserError(f"damaged: its rows take more than {most:,} bytes of memory, which images do not")
+            raise UserError(f"{where}: damaged: its rows take more than {most:,} bytes of memory, which images do not")
         batches.append(batch)
     return pa.Table.from_batches(batches, file.schema_arrow)
 

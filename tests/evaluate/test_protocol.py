@@ -211,7 +211,7 @@ HOSTILE = [
     ("{a: " * 20000, "not valid YAML"),
     ("name: \x00\n", "not valid YAML"),
     ("", "setting: value"),
-    ("# " + "x" * 2**20, "more than 1,048,576 bytes"),
+    ("# " + "x" * 2**20, "cannot be read: more than 1048576 bytes"),
 ]  # fmt: skip
 
 
@@ -248,7 +248,7 @@ def test_bytes_that_are_no_text_and_pipes(tmp_path: Path) -> None:
         recipe(str(path))
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(UserError, match="is no file"):
+    with pytest.raises(UserError, match="cannot be read: not a regular file"):
         recipe(str(path))
 
 

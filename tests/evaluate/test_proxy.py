@@ -13,6 +13,7 @@ from raycond.data.labelled import LabelledImages
 from raycond.evaluate.coresets import choose
 from raycond.evaluate.proxy import Proxy, _el2n, measure, read, write
 from tests.support.digits import TRAIN
+from tests.support.fuzz import COUNT, damaged, survives
 
 STUDENT = "convnet3-w16"
 
@@ -98,10 +99,30 @@ def broken(path: Path, what: str, proxy: Proxy) -> None:
 def test_what_is_not_a_proxy_is_said(tmp_path: Path, clean: Proxy, what: str) -> None:
     path = tmp_path / "proxy.npz"
     broken(path, what, clean)
-    with pytest.raises(UserError, match=r"proxy.npz: not a proxy"):
+    with pytest.raises(UserError, match=r"proxy.npz: cannot be read as a proxy"):
         read(str(path))
 
 
 def test_a_proxy_must_fit_together() -> None:
     with pytest.raises(UserError, match=r"\(3, 2\) and \(4,\)"):
         Proxy(torch.zeros(3, 2), torch.zeros(4))
+
+
+def test_a_damaged_proxy_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "proxy.npz"
+    write(str(path), Proxy(torch.rand(20, 4), torch.rand(20)))
+    whole = path.read_bytes()
+    for seed in range(5 * COUNT):
+        path.write_bytes(damaged(whole, seed))
+        read.cache_clear()
+        found = survives(lambda: read(str(path)))
+        assert isinstance(found, Proxy) or str(path) in str(found)
+
+
+def test_a_proxy_of_objects_or_of_other_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "proxy.npz"
+    for features in (np.array([[None]]), np.zeros((1, 1)), np.zeros(1, np.float32)):
+        np.savez(path, features=features, el2n=np.zeros(1, np.float32), allow_pickle=True)
+        read.cache_clear()
+        with pytest.raises(UserError):
+            read(str(path))

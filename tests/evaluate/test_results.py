@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from raycond.core.errors import UserError
 from raycond.evaluate import Row, results, table
 from raycond.evaluate.results import Check
+from tests.support.fuzz import COUNT, damaged, survives
 
 CURVE = (Check(100, 0.5, 81.0, 1 / 3), Check(200, 1.0, 93.0, 0.125))
 ROWS = [
@@ -105,7 +107,7 @@ def test_an_empty_parquet_has_its_columns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (lambda path: path.write_text("method,ipc"), "not a Parquet file"),
+        (lambda path: path.write_text("method,ipc"), "cannot be read as Parquet of results"),
         (lambda path: pq.write_table(pa.table({"method": ["a"]}), path), "no column ipc, student"),
     ],
 )
@@ -121,3 +123,92 @@ def test_rows_come_back_from_plain_data() -> None:
         assert Row.from_dict({**plain, "extra": 1}) == row
     older = {name: value for name, value in asdict(ROWS[-1]).items() if name in results.COLUMNS}
     assert Row.from_dict(older) == ROWS[-1]
+
+
+FORMULA = "=cmd|' /C calc'!A0"
+
+
+def test_names_that_a_spreadsheet_would_run_are_kept_from_it_and_read_back(tmp_path: Path) -> None:
+    uri = str(tmp_path / "results.csv")
+    rows = [
+        replace(ROWS[0], method=FORMULA, set="-x", labeler="@y", student="+z", protocol="'q", weights="-5", curve=())
+    ]
+    results.write(uri, rows)
+    assert results.read(uri) == rows
+    cells = Path(uri).read_text().splitlines()[1].split(",")
+    assert [cell for cell in cells if cell[:1] in "=+-@" and cell[1:] and not cell[1:].isdigit()] == []
+    results.write_parquet(str(tmp_path / "results.parquet"), rows)
+    assert results.read_parquet(str(tmp_path / "results.parquet")) == rows
+
+
+def test_names_that_are_no_utf8_are_escaped(tmp_path: Path) -> None:
+    uri = str(tmp_path / "results.csv")
+    results.write(uri, [replace(ROWS[1], set="caf\udce9")])
+    assert results.read(uri)[0].set == "caf\\xe9"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("94.0,", "nan,", 1), "line 2: top1 is nan"),
+        (lambda text: text.replace("94.0,", "1e999,", 1), "line 2: top1 is 1e999"),
+        (lambda text: text.replace(",convnet3,0", "", 1), "line 2"),
+        (lambda text: text + "d4m,1\n", "line 4: no value of student"),
+        (lambda text: text.rstrip("\n") + ",1,2\n", "line 3: more values than columns"),
+        (lambda text: text + '"unended', "unexpected end of data"),
+        (lambda text: text.replace("ddoq", "x" * 200_000, 1), "field larger than field limit"),
+        (lambda text: text.replace("100,", "9" * 5000 + ",", 1), "line 2"),
+        (lambda text: text.replace(",0,", ",0.5,", 1), "line 2"),
+        (lambda _: "", "no column method"),
+    ],
+)
+def test_a_csv_with_something_wrong_in_it_is_named(tmp_path: Path, change: Callable[[str], str], message: str) -> None:
+    path = tmp_path / "results.csv"
+    results.write(str(path), ROWS[1:3])
+    path.write_text(change(path.read_text()))
+    with pytest.raises(UserError, match=rf"results\.csv.*{message}"):
+        results.read(str(path))
+
+
+@pytest.mark.parametrize("read", [results.read, results.read_parquet])
+def test_places_that_are_no_file_of_results(tmp_path: Path, read: Callable[[str], list[Row]]) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        read(str(tmp_path / "none"))
+    (tmp_path / "latin").write_bytes(b"caf\xe9")
+    with pytest.raises(UserError, match="latin"):
+        read(str(tmp_path / "latin"))
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(UserError, match=r"cannot be read: (Is a directory|not a regular file)"):
+            read(str(place))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t.set_column(4, "top1", pa.array(["x"] * len(t))),
+        lambda t: t.set_column(4, "top1", pa.array([None] * len(t), pa.float64())),
+        lambda t: t.set_column(15, "curve", pa.array([[5]] * len(t))),
+        lambda t: t.append_column("method", t["method"]),
+        lambda t: t.set_column(0, "method", pa.array([b"caf\xe9"] * len(t)).view(pa.string())),
+    ],
+)
+def test_a_parquet_of_other_kinds_is_named(tmp_path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    path = str(tmp_path / "results.parquet")
+    results.write_parquet(path, ROWS)
+    pq.write_table(change(pq.read_table(path)), path)
+    with pytest.raises(UserError, match=r"results\.parquet: cannot be read as Parquet of results"):
+        results.read_parquet(path)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_damaged_files_are_read_or_refused(tmp_path: Path, kind: str) -> None:
+    path, write, read = {
+        "csv": (tmp_path / "r.csv", results.write, results.read),
+        "parquet": (tmp_path / "r.parquet", results.write_parquet, results.read_parquet),
+    }[kind]
+    write(str(path), ROWS)
+    whole = path.read_bytes()
+    for seed in range(5 * COUNT):
+        path.write_bytes(damaged(whole, seed))
+        survives(lambda: read(str(path)))

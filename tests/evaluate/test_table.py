@@ -142,3 +142,12 @@ def test_many_differences_are_a_table() -> None:
     assert lines[7].split() == ["d4m", "vae", "against", "random", "+10.0*", "+10.0*", "+10.0*"]
     assert lines[9].startswith("ddoq vae sqrt against d4m vae")
     assert len(lines) == 12
+
+
+def test_names_from_folders_are_shown_on_one_line() -> None:
+    name = "d4m vae [a\x1b[31m\nb]"
+    rows = [row(method, ipc, seed, 50.0 + seed) for method in ("random", name) for ipc in (1, 2) for seed in range(2)]
+    lines = table.text([replace(r, student="x\ny", labeler="\u202e") for r in rows]).splitlines()
+    assert len(lines) == 6
+    assert all(line.isprintable() for line in lines)
+    assert "d4m vae [a\\x1b[31m\\nb]" in lines[3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from raycond.core.errors import RaycondError, UserError
 from raycond.data.encoded import encode_image
-from raycond.data.labelled import pixels, write_pixels
+from raycond.data.labelled import LabelledImages, pixels, write_pixels
 from raycond.data.sources import Source, open_source
 from raycond.evaluate import proxy
 from raycond.evaluate.training_sets import Medoids, RandomImages, SetImages, SplitImages
@@ -19,6 +20,11 @@ from tests.data.make import tree
 from tests.evaluate.conftest import CLASSES, OPTIONS, Made
 from tests.sets.make import write
 from tests.support.work import work
+
+
+def stacked(images: Iterator[tuple[np.ndarray, int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    arrays, labels = zip(*images, strict=True)
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2), torch.tensor(labels)
 
 
 @pytest.fixture
@@ -49,15 +55,24 @@ def test_random_images_are_good_ones_and_of_the_seed(tmp_path: Path) -> None:
         RandomImages(source, 12, 0).load(4, OPTIONS)
 
 
+def test_a_class_without_one_usable_image_is_named(tmp_path: Path) -> None:
+    folder = tree(tmp_path / "data", {"ant": 2, "bee": 1, "cat": 2})
+    source = open_source(str(folder), index_dir=str(tmp_path / "index"))
+    (folder / "bee" / "bee_0.png").unlink()  # after the classes were listed
+    for threads in (1, 3):
+        with pytest.raises(RaycondError, match="class bee: 0 usable images, random needs 1"):
+            list(RandomImages(source, 1, 0).decoded(3, OPTIONS, threads))
+
+
 def test_the_next_of_the_list_takes_the_place_of_a_bad_image(tmp_path: Path) -> None:
     """Whichever image is bad, a class gets the first usable images of its shuffled list, in its order."""
     folder = tree(tmp_path / "data", {"ant": 5, "bee": 6})
     source = open_source(str(folder), index_dir=str(tmp_path / "index"))
-    whole = RandomImages(source, 5, 0).decoded(2, OPTIONS, threads=1)
+    whole = RandomImages(source, 5, 0).load(2, OPTIONS)
     for name, label in (("ant_3.png", 0), ("bee_2.png", 1), ("bee_4.png", 1)):
         (folder / name[:3] / name).write_bytes(b"")
         source = open_source(str(folder), index_dir=str(tmp_path / f"index-{name}"))
-        rest = RandomImages(source, 4, 0).decoded(2, OPTIONS, threads=3)
+        rest = LabelledImages(*stacked(RandomImages(source, 4, 0).decoded(2, OPTIONS, threads=3)), 2)
         for other in (0, 1):
             own = [i.tolist() for i in rest.images[rest.labels == other]]
             before = [i.tolist() for i in whole.images[whole.labels == other]]
@@ -70,9 +85,9 @@ def test_the_next_of_the_list_takes_the_place_of_a_bad_image(tmp_path: Path) -> 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_the_number_of_threads_changes_nothing(made: Made, source: Source, threads: int) -> None:
     for images in (RandomImages(source, 3, 7), Medoids(source, made.set, 3), RandomImages(source, 3, 0, (700,) * 4)):
-        one, several = images.decoded(4, OPTIONS, 1), images.decoded(4, OPTIONS, threads)
-        assert np.array_equal(one.images, several.images)
-        assert np.array_equal(one.labels, several.labels)
+        one, several = (stacked(images.decoded(4, OPTIONS, count)) for count in (1, threads))
+        assert torch.equal(one[0], several[0])
+        assert torch.equal(one[1], several[1])
 
 
 def test_random_images_of_a_budget_stay_within_it(source: Source) -> None:
@@ -132,7 +147,7 @@ def test_the_work_of_medoids_grows_with_the_images_not_with_their_square(tmp_pat
 
         write(tmp_path / f"set-{classes}", ipcs=[1], classes=source.classes, load=load)
         medoids = Medoids(source, str(tmp_path / f"set-{classes}"), 1)
-        return work(lambda: medoids.decoded(classes, OPTIONS, threads=1), within="raycond.evaluate")
+        return work(lambda: list(medoids.decoded(classes, OPTIONS, threads=1)), within="raycond.evaluate")
 
     assert counted(80) < 5 * counted(20)
 
