@@ -102,6 +102,11 @@ class GridLayout:
         return files.join(self.out, "tune")
 
     @property
+    def selections(self) -> str:
+        """Folder of the decoded images of random selections and medoids."""
+        return files.join(self.out, "work", "selections")
+
+    @property
     def overlap(self) -> str:
         """Record of how many validation images are training images too."""
         return files.join(self.out, "work", "overlap")

@@ -26,6 +26,7 @@ from raycond.pipelines.evaluate.config import GridConfig, load_grid_config
 from raycond.pipelines.evaluate.contenders import Baseline, Baselines, Contender, OpenedSet, from_sets, open_sets
 from raycond.pipelines.evaluate.live import LiveTable
 from raycond.pipelines.evaluate.memory import with_requests
+from raycond.pipelines.evaluate.selections import with_shared_images
 from raycond.pipelines.evaluate.summary import GridRun, build_report, summary
 from raycond.pipelines.evaluate.trial import Trial
 from raycond.pipelines.layout import GridLayout, Layout
@@ -236,7 +237,7 @@ def train(run: GridRun, runner: Runner, rows: Sequence[str] = ()) -> None:
             run.rows.append(row)
     run.trained = len(missing)
     with run.timed("train"), LiveTable(len(trials), run.rows) as watcher:
-        missing = with_requests(missing, config, runner)
+        missing = with_requests(with_shared_images(missing, run, runner), config, runner)
         runner.trials(missing, watcher, folder=run.layout.tune, at_once=config.trials_at_once)
     run.failures += watcher.failures
 

@@ -21,6 +21,9 @@ class Trial:
     """Where the completion record lies."""
 
     fingerprint: str
+    data: str = ""
+    """Digest of the images that it trains on, whatever the seed."""
+
     images: int = 1
     """Images that it trains on."""
 
@@ -93,7 +96,7 @@ class Trial:
             test=test,
             device=cell.device,
         )
-        return cls(cell, place, fingerprint, images, tests, held)
+        return cls(cell, place, fingerprint, data, images, tests, held)
 
     def finished(self) -> dict[str, Any] | None:
         """The row of an earlier run as plain values, if it stands for the same."""
