@@ -6,6 +6,7 @@ without need repeats finished work. The tables are the list of what belongs wher
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from raycond.pipelines.quantize.config import QuantizeConfig
 from raycond.pipelines.quantize.run import quantize
 from raycond.pipelines.train_generator.config import GeneratorTrainingConfig
 from raycond.pipelines.train_generator.run import train_generator
+from tests.data.make import png
 from tests.labels import clips
 from tests.models.codecs.make import kl
 from tests.models.generators import tiny
@@ -42,7 +44,14 @@ NOT_CHANGED = (
 )  # the place of the run itself; a runner that needs Ray: tests/runtime compares the bytes
 
 QUANTIZE: Table = {
-    "autoencoder, quantize, set": {"data": "…", "limit": 1, "resize": "squash", "seed": 1, "max_pixels": 10**6},
+    "autoencoder, quantize, set": {
+        "data": "…",
+        "limit": 1,
+        "val_share": 0.34,
+        "resize": "squash",
+        "seed": 1,
+        "max_pixels": 10**6,
+    },
     "autoencoder, quantize, generate, set": {"size": 16},
     "autoencoder, set": {
         "autoencoder.channels": 1,
@@ -62,12 +71,13 @@ QUANTIZE: Table = {
     "generate, set": {"output_size": 4, "image_format": "webp"},
     # medoids are made in any case, as a row of the evaluation
     "set": {"name": "other", "weights": "density", "generator": "medoid", "image_column": "x", "label_column": "x"},
-    "evaluate, pixels": {"val": "…"},
+    "evaluate, overlap, pixels": {"val": "…"},
     "evaluate": {"protocol": "…", "students": ("mlp-w8",), "seeds": (1,), "methods": ("d4m",)},
-    "refused": {"classes": 1},  # another set in the same folder
+    "refused": {"classes": 1, "class_list": "…"},  # another set in the same folder
     "": {
         "work": "…",
         "evaluate": False,
+        "allow_overlap": True,
         "max_bad": "5%",
         "generator_batch": 2,
         "actors": 2,
@@ -117,7 +127,7 @@ GENERATOR: Table = {
         "log_every": 3,
     },
     "write": {"name": "other"},
-    "refused": {"classes": 1},
+    "refused": {"classes": 1, "class_list": "…"},
     "": {
         "image_column": "x",
         "label_column": "x",
@@ -194,7 +204,7 @@ PROJECTOR: Table = {
     },
     "fit": {"conv_rank": 3, "head_rank": 2, "layout": "peft", "head": "full"},
     "write": {"name": "other", "dtype": "int8"},
-    "refused": {"classes": 1},
+    "refused": {"classes": 1, "class_list": "…"},
     "": {
         "ipc": 4,
         "image_column": "x",
@@ -223,10 +233,13 @@ GRID: Table = {
         "baselines": ("full",),
         "scores": True,
     },
-    "evaluate, pixels": {"val": "…"},
-    "evaluate, pixels, proxy": {"data": "…", "max_pixels": 10**6},
+    "evaluate, overlap, pixels": {"val": "…"},
+    "evaluate, overlap, pixels, proxy": {"data": "…"},
+    "evaluate, pixels, proxy": {"max_pixels": 10**6},
     "proxy": {"proxy_student": "mlp-w8", "proxy_nets": 2, "proxy_steps": 3},
+    "refused": {"val_share": 0.2, "class_list": "…"},  # beside --val; classes that are not the sets'
     "": {
+        "allow_overlap": True,
         "max_bad": "5%",
         "trials_at_once": 2,
         "gpus_per_trial": 0,
@@ -288,10 +301,28 @@ def own_protocol(folder: Path, name: str, steps: int) -> str:
     return str(folder / f"{name}.yaml")
 
 
+def unseen(folder: Path, first: int) -> str:
+    """A folder of images that no training split has, to test on; `first` is the seed of the first."""
+    for label, class_id in enumerate(sets.CLASSES):
+        (folder / class_id).mkdir(parents=True)
+        for k in range(2):
+            (folder / class_id / f"{k}.png").write_bytes(png(first + 100 * label + k))
+    return str(folder)
+
+
+def other_order(folder: Path, class_ids: Sequence[str]) -> str:
+    (folder / "classes.txt").write_text("\n".join(reversed(class_ids)))
+    return str(folder / "classes.txt")
+
+
 def test_quantize(tmp_path: Path) -> None:
     source = sets.data(tmp_path / "data", train=3, val=2)
     fixed = {"codec": "train", "autoencoder": generators.OPTIONS["autoencoder"], "ipc": (1,), "students": ("mlp-w4",)}
-    fixed |= {"methods": ("ddoq",), "protocol": own_protocol(tmp_path, "fast", 2)}
+    fixed |= {
+        "methods": ("ddoq",),
+        "protocol": own_protocol(tmp_path, "fast", 2),
+        "val": unseen(tmp_path / "val", 5000),
+    }
     evaluated = {"val", *QUANTIZE["evaluate"]}
 
     def run(out: str, options: dict[str, Any]) -> object:
@@ -300,7 +331,8 @@ def test_quantize(tmp_path: Path) -> None:
 
     made = {
         "data": str(sets.data(tmp_path / "more", train=4, val=2)),
-        "val": str(sets.data(tmp_path / "other", train=1, val=3) / "val"),
+        "val": unseen(tmp_path / "other", 7000),
+        "class_list": other_order(tmp_path, sets.CLASSES),
         "work": str(tmp_path / "work"),
         "protocol": own_protocol(tmp_path, "slow", 3),
     }
@@ -331,6 +363,7 @@ def test_train_generator(tmp_path: Path) -> None:
     codec = kl(latent_channels=2)
     codec.save_pretrained(tmp_path / "kl")
     made = {"data": str(generators.data(tmp_path / "more", 5)), "codec": f"kl:{tmp_path}/kl"}
+    made["class_list"] = other_order(tmp_path, generators.CLASSES)
     require_stages(FinishedRun(tmp_path / "base", run), GENERATOR, tmp_path / "copies", made)
 
 
@@ -344,13 +377,14 @@ def test_fit_projector(tmp_path: Path) -> None:
         return fit_projector(projectors.config(source, out, **given))
 
     made = {"data": str(projectors.data(tmp_path / "more", 11)), "clip": clips.saved(tmp_path / "clip")}
+    made["class_list"] = other_order(tmp_path, projectors.CLASSES)
     require_stages(FinishedRun(tmp_path / "base", run), PROJECTOR, tmp_path / "copies", made)
 
 
 def test_evaluate(tmp_path: Path) -> None:
     finished, other = grids.made_run(tmp_path), grids.made_run(tmp_path, "other", quantizer="clvq")
     fixed = {"ipc": (1,), "baselines": ("el2n",), "weights": ("sqrt",), "protocol": own_protocol(tmp_path, "fast", 5)}
-    fixed |= {"proxy_student": "mlp-w4", "proxy_nets": 1, "proxy_steps": 2}
+    fixed |= {"proxy_student": "mlp-w4", "proxy_nets": 1, "proxy_steps": 2, "val": unseen(tmp_path / "val", 5000)}
 
     def run(out: str, options: dict[str, Any]) -> object:
         return evaluate_grid(grids.grid_config(finished, out, **{**fixed, **options}))
@@ -359,7 +393,8 @@ def test_evaluate(tmp_path: Path) -> None:
     torch.save(students.build("mlp-w4", classes=4, size=8, channels=3).state_dict(), tmp_path / "teacher.pt")
     made = {
         "sets": [str(other / "set")],
-        "val": str(sets.data(tmp_path / "third", train=1, val=3) / "val"),
+        "val": unseen(tmp_path / "third", 7000),
+        "class_list": other_order(tmp_path, sets.CLASSES),
         "data": str(sets.data(tmp_path / "more", train=13)),
         "protocol": own_protocol(tmp_path, "slow", 6),
         "labeler": f"once:mlp-w4@{tmp_path}/teacher.pt,mean=0.5,std=0.25",
