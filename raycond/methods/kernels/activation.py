@@ -166,7 +166,7 @@ ACTIVATIONS: dict[str, DualActivation] = {"relu": Relu(), "erf": Erf()}
 
 def _root(m: Tensor) -> Tensor:
     one = torch.ones((), dtype=m.dtype, device=m.device)
-    return F.threshold_(torch.addcmul(one, m, m, value=-1), TOLERANCE[m.dtype], 0.0).sqrt_()
+    return F.threshold(torch.addcmul(one, m, m, value=-1), TOLERANCE[m.dtype], 0.0, inplace=True).sqrt_()
 
 
 def _outer(p: Tensor, q: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ K[p, q] of pixel p of one image and pixel q of the other (KIP, arXiv 2107.13034;
 the recursion cheap:
 
 * A convolution adds up K[p + o, q + o] over the offsets o of its filter, and an activation acts on every entry by
-  itself. Both leave the displacement q − p as it is, so all pairs of one displacement form a *plane* that needs no other
-  plane until the next pooling.
+  itself. Both leave the displacement q − p as it is, so all pairs of one displacement form a *plane* that needs no
+  other plane until the next pooling.
 * A flatten head reads K[p, p] alone: displacement 0. The pooling before it draws on displacements −1 … 1 along each
   axis, the pooling before that on −3 … 3, then −7 … 7 (`radii`). For ConvNet on 28×28 pixels these are 364² of the
   784² pixel pairs (22 %), on 32×32 pixels 424² of 1024² (17 %). Without pooling it is one pair per pixel.

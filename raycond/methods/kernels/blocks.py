@@ -41,8 +41,9 @@ class Block:
 
 
 class BlockMap(Protocol):
-    """How blocks are computed: `function(*shared, item)` for every item, yielded in the order of the items. The function
-    is pure and can be pickled; shared arrays are the same for all items, and sent to a worker once."""
+    """How blocks are computed: `function(*shared, item)` for every item, yielded in the order of the items.
+
+    The function is pure and can be pickled; shared arrays are the same for all items, and sent to a worker once."""
 
     def __call__(
         self, function: Callable[..., Result], shared: tuple[Any, ...], items: Iterable[Item]
@@ -90,7 +91,9 @@ def block_vjp(
         by_rows, _ = kernel_vjp(network, x[rows], None, weights, output=output)
         return [(block.rows, _given(by_rows))]
     sides = (True, z is None)
-    by_rows, by_columns = kernel_vjp(network, x[rows], (x if z is None else z)[columns], weights, output=output, sides=sides)
+    by_rows, by_columns = kernel_vjp(
+        network, x[rows], (x if z is None else z)[columns], weights, output=output, sides=sides
+    )
     if z is not None:
         return [(block.rows, _given(by_rows))]
     return [(block.rows, _given(by_rows)), (block.columns, _given(by_columns))]

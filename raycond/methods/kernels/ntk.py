@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from raycond.errors import UserError
-from raycond.methods.kernels.architecture import Architecture
+from raycond.methods.kernels.architecture import Architecture, Shape
 from raycond.methods.kernels.recursion import Fields, Recursion, shape_of
 
 Output = Literal["ntk", "nngp"]
@@ -95,23 +95,26 @@ def _check(x: Tensor, z: Tensor | None) -> None:
             )
     if z is not None and (z.shape[1:] != x.shape[1:] or z.dtype != x.dtype):
         raise UserError(
-            f"kernels are of images of one kind: {tuple(x.shape[1:])} in {x.dtype} against {tuple(z.shape[1:])} in {z.dtype}"
+            f"kernels are of images of one kind: {tuple(x.shape[1:])} in {x.dtype} against {tuple(z.shape[1:])} in "
+            f"{z.dtype}"
         )
 
 
 def _tiles(network: Architecture, x: Tensor, columns: int, *, symmetric: bool) -> Iterator[tuple[slice, slice]]:
     """Rows and columns of tiles; of a symmetric matrix those on and above the diagonal."""
-    rows, across = tile_shape(network, x, columns)
+    rows, across = tile_of(network, shape_of(x), x.dtype, len(x), columns, device=x.device.type)
     for start in range(0, len(x), rows):
         for first in range(start if symmetric else 0, columns, across):
             yield slice(start, min(start + rows, len(x))), slice(first, min(first + across, columns))
 
 
-def tile_shape(network: Architecture, x: Tensor, columns: int) -> tuple[int, int]:
-    """Rows and columns of a tile of image pairs."""
-    shape, device = shape_of(x), x.device.type
+def tile_of(
+    network: Architecture, shape: Shape, dtype: torch.dtype, rows: int, columns: int, *, device: str = "cpu"
+) -> tuple[int, int]:
+    """Rows and columns of the tiles of image pairs that a block (rows, columns) is cut into."""
     height, width = network.sizes(shape)[0]
-    kept = sum(network.pixel_pairs(shape)[1:]) * 2 * x.element_size()
-    pairs = max(1, min(ENTRIES.get(device, ENTRIES["cuda"]) // (height * width), KEPT.get(device, KEPT["cuda"]) // max(1, kept)))
+    kept = sum(network.pixel_pairs(shape)[1:]) * 2 * dtype.itemsize
+    entries, most = ENTRIES.get(device, ENTRIES["cuda"]), KEPT.get(device, KEPT["cuda"])
+    pairs = max(1, min(entries // (height * width), most // max(1, kept)))
     across = min(columns, pairs, max(64, math.isqrt(pairs)))
-    return min(len(x), max(1, pairs // across)), across
+    return min(rows, max(1, pairs // across)), across

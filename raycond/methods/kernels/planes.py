@@ -19,7 +19,8 @@ Planes = dict[Displacement, Tensor]
 
 def displacements(radius: tuple[int, int]) -> list[Displacement]:
     """All up to a radius along each axis, in a fixed order."""
-    return list(itertools.product(*(range(-most, most + 1) for most in radius)))
+    down, right = (range(-most, most + 1) for most in radius)
+    return list(itertools.product(down, right))
 
 
 def region(size: tuple[int, int], d: Displacement) -> tuple[slice, slice]:
@@ -95,7 +96,7 @@ def _shares(
 
 
 def _axis_shares(d: int, side: int) -> dict[int, list[tuple[slice, slice]]]:
-    """Along one axis: coarse displacement → parts with one parity of p, (positions in the fine plane, in the coarse)."""
+    """Along one axis: coarse displacement → parts with one parity of p, (positions in the fine plane, the coarse)."""
     shares: dict[int, list[tuple[slice, slice]]] = {}
     half = side // 2
     for parity in (0, 1):

@@ -1,4 +1,4 @@
-"""The recursion over planes of pixel pairs that gives NNGP and tangent kernel of a tile of image pairs, and its adjoint.
+"""The recursion over planes of pixel pairs that gives the kernels of a tile of image pairs, and its adjoint.
 
 A tile is small enough for its planes to stay in the processor's cache. Each plane runs through all layers of a level
 before the next one is begun; only what leaves a level through a pooling is kept, an eighth of the entries or less. The
@@ -157,7 +157,13 @@ class Recursion:
     # ---- adjoint
 
     def backward(
-        self, x: Fields, z: Fields, entering: list[Planes], weights: Tensor, x_grads: Fields | None, z_grads: Fields | None
+        self,
+        x: Fields,
+        z: Fields,
+        entering: list[Planes],
+        weights: Tensor,
+        x_grads: Fields | None,
+        z_grads: Fields | None,
     ) -> None:
         """Add to the gradients of one side or both what Σ weights · (NNGP, tangent kernel) gives, weights (2, i, j)."""
         head = (weights * self.share)[:, None, None]

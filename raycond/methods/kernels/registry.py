@@ -35,9 +35,9 @@ def kernel(
             network = build(text, *(int(number) for number in match.groups()))
             options = {"activation": activation, "head": head or network.head, "w_std": w_std, "b_std": b_std}
             return Architecture(**{**vars(network), **options})
-    near = difflib.get_close_matches(text, [*EXAMPLES, "conv-vec3", "fc10"], n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise UserError(f"no kernel {name!r}{hint} Kernels: {FORMS}" if hint else f"no kernel {name!r}: choose {FORMS}")
+    near = difflib.get_close_matches(text, EXAMPLES, n=2, cutoff=0.5)
+    meant = f" Did you mean {' or '.join(near)}?" if near else ""
+    raise UserError(f"no kernel {name!r}.{meant} Kernels: {FORMS}")
 
 
 def _fully_connected(name: str, depth: int) -> Architecture:

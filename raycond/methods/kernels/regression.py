@@ -126,8 +126,8 @@ def require_finite(kernel: Tensor, which: str) -> None:
         return
     row, column = (~kernel.isfinite()).nonzero()[0].tolist()
     raise UserError(
-        f"the kernel {which} is {kernel[row, column].item()} at row {row}, column {column}: look for pixels that are not "
-        "finite, or for a learning rate that is too large"
+        f"the kernel {which} is {kernel[row, column].item()} at row {row}, column {column}: look for pixels that are "
+        "not finite, or for a learning rate that is too large"
     )
 
 

@@ -82,11 +82,11 @@ def _averaged(plane: Tensor, filter_size: int) -> Tensor:
 
 class _Box(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, plane: Tensor) -> Tensor:
+    def forward(_ctx: Any, plane: Tensor) -> Tensor:
         return box(plane, 0)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(_ctx: Any, grad: Tensor) -> Tensor:
         return box(grad, 0)
 
 

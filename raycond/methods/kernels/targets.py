@@ -63,7 +63,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Targets:
-    """Training images. raw: as they were read; images: preprocessed (n, C, H, W), as kernels take them; labels: (n,)."""
+    """Training images. raw: as they were read; images: preprocessed (n, C, H, W), for kernels; labels: (n,) int64."""
 
     raw: Tensor
     images: Tensor
@@ -103,7 +103,10 @@ def balanced_rows(labels: Tensor, classes: int, per_class: int, seed: int, *stre
 
 
 def support_rows(labels: Tensor, classes: int, per_class: int, seed: int) -> Tensor:
-    """Rows of a class-balanced support of natural images, class after class. Raises UserError if a class has too few."""
+    """Rows of a class-balanced support of natural images, class after class.
+
+    Raises UserError if a class has fewer than `per_class`.
+    """
     counts = class_counts(labels, classes)
     if per_class < 1 or int(counts.min()) < per_class:
         fewest = int(counts.argmin())

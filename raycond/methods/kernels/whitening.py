@@ -2,7 +2,8 @@
 
 `standard`: subtract the mean of each channel and divide by its standard deviation. `zca` (RGB sets in KIP): then
 layer-normalize each image (subtract its mean, divide by its L2 norm) and multiply by W = U diag(s^-1/2) Uᵀ of the
-covariance U diag(s) Uᵀ of these, to whose diagonal zca_reg · trace / d was added (KIP's nn_training.ipynb; zca_reg 0.1).
+covariance U diag(s) Uᵀ of these, to whose diagonal zca_reg · trace / d was added (KIP's nn_training.ipynb, where
+zca_reg is 0.1).
 """
 
 from __future__ import annotations
@@ -83,7 +84,9 @@ def fit_preprocessing(
         raise UserError(f"preprocessing is fitted on images (n, channels, height, width), not {tuple(images.shape)}")
     mean, std = _statistics(images)
     if not bool((std > 0).all() and std.isfinite().all()):
-        raise UserError("preprocessing: a channel of the training images does not vary, or has pixels that are not finite")
+        raise UserError(
+            "preprocessing: a channel of the training images does not vary, or has pixels that are not finite"
+        )
     layer_norm = kind == "zca" if layer_norm is None else layer_norm
     if kind == "standard" and not layer_norm:
         return Preprocessing(mean, std)
