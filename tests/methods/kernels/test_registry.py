@@ -8,8 +8,17 @@ from raycond.methods.kernels.registry import EXAMPLES, kernel
 
 @pytest.mark.parametrize(
     ("name", "layers"),
-    [("fc1", 1), ("fc12", 12), ("conv-vec3", 3), ("ConvVec8", 8), ("convnet", 4), ("convnet3", 3)]
-    + [("myrtle5", 4), ("myrtle7", 6), ("myrtle10", 9)],
+    [
+        ("fc1", 1),
+        ("fc12", 12),
+        ("conv-vec3", 3),
+        ("ConvVec8", 8),
+        ("convnet", 4),
+        ("convnet3", 3),
+        ("myrtle5", 4),
+        ("myrtle7", 6),
+        ("myrtle10", 9),
+    ],
 )
 def test_layers_of_a_name(name: str, layers: int) -> None:
     """Hidden layers; the read-out is one more, which is where Myrtle's numbers come from."""
