@@ -38,7 +38,7 @@ def test_gradient_equals_that_of_one_graph(network: Architecture, block: int, da
     targets, labels = data.images[10:19], centered_labels(data.labels[10:19], 2)
     support, support_labels = (value.clone().requires_grad_() for value in (state.images, state.labels))
     k_ss, k_ts = naive_kernel(network, support, support)[1], naive_kernel(network, targets, support)[1]
-    regularized = k_ss + 1e-4 * k_ss.trace() / 6 * torch.eye(6)
+    regularized = k_ss + 1e-4 * k_ss.trace() / 6 * torch.eye(6, dtype=torch.float64)
     loss = 0.5 * (k_ts @ torch.linalg.solve(regularized, support_labels) - labels).square().mean()
     by_support, by_labels = torch.autograd.grad(loss, (support, support_labels))
 

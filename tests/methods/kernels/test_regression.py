@@ -29,7 +29,7 @@ def test_labels_are_centered() -> None:
 
 def test_regularization_is_scaled_by_the_mean_diagonal(kernel: Tensor, normal: Callable[..., Tensor]) -> None:
     labels, k_ts = normal(6, (3,), seed=1), normal(4, (6,), seed=2)
-    regularized = kernel + 0.01 * kernel.trace() / 6 * torch.eye(6)
+    regularized = kernel + 0.01 * kernel.trace() / 6 * torch.eye(6, dtype=torch.float64)
     ridge = fit(kernel, labels, reg=0.01)
     torch.testing.assert_close(ridge.predict(k_ts), k_ts @ torch.linalg.solve(regularized, labels))
     # the predictions do not depend on the scale of the kernel
@@ -40,13 +40,13 @@ def test_gradients_are_those_of_autograd(kernel: Tensor, normal: Callable[..., T
     k_ts, labels, targets = normal(5, (6,), seed=1), normal(6, (3,), seed=2), normal(5, (3,), seed=3)
     variables = [value.clone().requires_grad_() for value in (k_ts, kernel, labels)]
     a, b, y = variables
-    regularized = b + 0.01 * b.trace() / 6 * torch.eye(6)
+    regularized = b + 0.01 * b.trace() / 6 * torch.eye(6, dtype=torch.float64)
     value = 0.5 * (a @ torch.linalg.solve(regularized, y) - targets).square().mean()
     expected = torch.autograd.grad(value, variables)
     by = gradients(k_ts, kernel, labels, targets, reg=0.01)
     assert by.loss == pytest.approx(float(value.detach()))
     for gradient, right in zip((by.k_ts, by.k_ss, by.labels), expected, strict=True):
-        torch.testing.assert_close(gradient, right, rtol=1e-9, atol=1e-10)
+        torch.testing.assert_close(gradient, right, rtol=1e-9, atol=1e-13)
 
 
 def test_accuracy_is_of_the_largest_prediction() -> None:
