@@ -73,35 +73,31 @@ def _spans(count: int, size: int) -> list[tuple[int, int]]:
     return [(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def block_kernel(network: Architecture, output: Output, x: Tensor, z: Tensor | None, block: Block) -> Tensor:
-    """One block of the kernel between x and z, or x and itself."""
-    rows, columns = block.index
-    if block.diagonal:
-        return kernel_matrix(network, x[rows], output=output)
-    return kernel_matrix(network, x[rows], (x if z is None else z)[columns], output=output)
+def block_kernel(
+    network: Architecture, output: Output, device: str, x: Tensor, z: Tensor | None, block: Block
+) -> Tensor:
+    """One block of the kernel between x and z, or x and itself, computed on `device`; on the CPU."""
+    left, right = _images(device, x, z, block)
+    return kernel_matrix(network, left, right, output=output).cpu()
 
 
 def block_vjp(
-    network: Architecture, output: Output, x: Tensor, z: Tensor | None, item: tuple[Block, Tensor]
+    network: Architecture, output: Output, device: str, x: Tensor, z: Tensor | None, item: tuple[Block, Tensor]
 ) -> list[tuple[tuple[int, int], Tensor]]:
-    """Gradients by images of x, with where they belong, of Σ weights · block; weights of the shape of the block."""
+    """Gradients by images of x, with the rows that they belong to, of Σ weights · block; weights as the block."""
     block, weights = item
+    left, right = _images(device, x, z, block)
+    sides = (True, z is None and not block.diagonal)
+    gradients = kernel_vjp(network, left, right, weights.to(left), output=output, sides=sides)
+    spans = (block.rows, block.columns)
+    return [(span, gradient.cpu()) for span, gradient in zip(spans, gradients, strict=True) if gradient is not None]
+
+
+def _images(device: str, x: Tensor, z: Tensor | None, block: Block) -> tuple[Tensor, Tensor | None]:
+    """Both sides of a block; one, if they are the same."""
     rows, columns = block.index
-    if block.diagonal:
-        by_rows, _ = kernel_vjp(network, x[rows], None, weights, output=output)
-        return [(block.rows, _given(by_rows))]
-    sides = (True, z is None)
-    by_rows, by_columns = kernel_vjp(
-        network, x[rows], (x if z is None else z)[columns], weights, output=output, sides=sides
-    )
-    if z is not None:
-        return [(block.rows, _given(by_rows))]
-    return [(block.rows, _given(by_rows)), (block.columns, _given(by_columns))]
-
-
-def _given(gradient: Tensor | None) -> Tensor:
-    assert gradient is not None
-    return gradient
+    left = x[rows].to(device)
+    return left, None if block.diagonal else (x if z is None else z)[columns].to(device)
 
 
 def kernel_in_blocks(
@@ -111,16 +107,17 @@ def kernel_in_blocks(
     *,
     block: int = BLOCK,
     output: Output = "ntk",
+    device: str = "cpu",
     run: BlockMap = in_turn,
 ) -> Tensor:
     """The kernel (n, k) between x (n, C, H, W) and z, or x and itself, float64 on the CPU; computed in their dtype."""
     parts = blocks(len(x), None if z is None else len(z), block)
     matrix = torch.empty(len(x), len(x) if z is None else len(z), dtype=torch.float64)
-    for part, values in zip(parts, run(partial(block_kernel, network, output), (x, z), parts), strict=True):
+    for part, values in zip(parts, run(partial(block_kernel, network, output, device), (x, z), parts), strict=True):
         rows, columns = part.index
-        matrix[rows, columns] = values.to(matrix)
+        matrix[rows, columns] = values.double()
         if part.mirrored:
-            matrix[columns, rows] = values.to(matrix).t()
+            matrix[columns, rows] = values.double().t()
     return matrix
 
 
@@ -132,6 +129,7 @@ def gradient_in_blocks(
     *,
     block: int = BLOCK,
     output: Output = "ntk",
+    device: str = "cpu",
     run: BlockMap = in_turn,
 ) -> Tensor:
     """The gradient by x (n, C, H, W), float64 on the CPU, of Σ weights · K(x, z), or of Σ weights · K(x, x) by both
@@ -139,9 +137,9 @@ def gradient_in_blocks(
     parts = blocks(len(x), None if z is None else len(z), block)
     items = ((part, _weights_of(part, weights)) for part in parts)
     total = torch.zeros(x.shape, dtype=torch.float64)
-    for gradients in run(partial(block_vjp, network, output), (x, z), items):
+    for gradients in run(partial(block_vjp, network, output, device), (x, z), items):
         for (start, stop), gradient in gradients:
-            total[start:stop] += gradient.cpu()
+            total[start:stop] += gradient
     return total
 
 

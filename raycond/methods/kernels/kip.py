@@ -8,6 +8,7 @@ gradient by the support images. It is the exact gradient of the batch, whatever 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -26,7 +27,7 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8
 class KipConfig:
     """Defaults are those of the published code. lr: Adam's, of images and labels. targets: images of a step's batch.
     reg: times the mean diagonal of the kernel. allow_raise: of reg, where the kernel is singular. dtype: of kernel
-    blocks, float32 or float64. block: images a side."""
+    blocks, float32 or float64. block: images a side. device: that blocks are computed on."""
 
     network: Architecture
     lr: float = 4e-2
@@ -36,6 +37,7 @@ class KipConfig:
     allow_raise: bool = False
     dtype: torch.dtype = torch.float32
     block: int = BLOCK
+    device: str = "cpu"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -105,15 +107,14 @@ def gradient(
 ) -> tuple[Progress, Tensor, Tensor]:
     """Loss, and its gradients by support images and labels, float64, on targets (k, C, H, W) with centered labels."""
     support, targets = state.images.to(config.dtype), targets.to(config.dtype)
-    network, block = config.network, config.block
     # the support comes first: derivatives are taken by the first argument
-    k_st = kernel_in_blocks(network, support, targets, block=block, run=run)
-    k_ss = kernel_in_blocks(network, support, block=block, run=run)
+    kernel = partial(kernel_in_blocks, config.network, block=config.block, device=config.device, run=run)
+    k_st, k_ss = kernel(support, targets), kernel(support)
     by = regression.gradients(
         k_st.t(), k_ss, state.labels, target_labels, reg=config.reg, allow_raise=config.allow_raise
     )
-    by_images = gradient_in_blocks(network, support, targets, by.k_ts.t(), block=block, run=run)
-    by_images += gradient_in_blocks(network, support, None, by.k_ss, block=block, run=run)
+    vjp = partial(gradient_in_blocks, config.network, support, block=config.block, device=config.device, run=run)
+    by_images = vjp(targets, by.k_ts.t()) + vjp(None, by.k_ss)
     return Progress(by.loss, by.accuracy, by.reg), by_images, by.labels
 
 

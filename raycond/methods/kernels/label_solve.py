@@ -81,6 +81,7 @@ def solve_labels(
     *,
     reg: float = REG,
     block: int = BLOCK,
+    device: str = "cpu",
     run: BlockMap = in_turn,
 ) -> Tensor:
     """Labels (n, classes), float64, of support (n, C, H, W) from targets (k, C, H, W) with labels (k,) int64.
@@ -91,9 +92,9 @@ def solve_labels(
     require_fewer(len(support), len(targets))
     labels = centered_labels(target_labels, classes)
     sums = NormalEquations(len(support), classes)
-    for rows, kernel in kernel_rows(network, targets, support, block=block, run=run):
+    for rows, kernel in kernel_rows(network, targets, support, block=block, device=device, run=run):
         sums.add(kernel, labels[rows])
-    return sums.solve(kernel_in_blocks(network, support, block=block, run=run), reg=reg)
+    return sums.solve(kernel_in_blocks(network, support, block=block, device=device, run=run), reg=reg)
 
 
 def require_fewer(support: int, targets: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Literal
 
 import torch
@@ -30,7 +31,7 @@ def kernel_matrix(network: Architecture, x: Tensor, z: Tensor | None = None, *, 
     not take such images.
     """
     _check(x, z)
-    recursion = Recursion(network, shape_of(x))
+    recursion = _recursion(network, x)
     left = Fields.of(network, x)
     right = left if z is None else Fields.of(network, z)
     matrix = x.new_empty(len(x), len(x) if z is None else len(z))
@@ -60,7 +61,7 @@ def kernel_vjp(
     """
     _check(x, z)
     shape = shape_of(x)
-    recursion = Recursion(network, shape)
+    recursion = _recursion(network, x)
     left = Fields.of(network, x)
     right = left if z is None else Fields.of(network, z)
     if z is None:  # every pair once, at its place above the diagonal
@@ -76,6 +77,16 @@ def kernel_vjp(
     by_x = None if left_grads is None else left.gradient(network, left_grads, shape)
     by_z = None if right_grads is None or z is None else right.gradient(network, right_grads, shape)
     return by_x, by_z
+
+
+def _recursion(network: Architecture, x: Tensor) -> Recursion:
+    """The fused one where it runs; Triton comes with torch on Linux, and has no kernel without a GPU."""
+    if x.is_cuda and find_spec("triton"):
+        from raycond.methods.kernels import fused
+
+        if fused.supports(network, x.dtype):
+            return fused.FusedRecursion(network, shape_of(x))
+    return Recursion(network, shape_of(x))
 
 
 def _part(grads: Fields | None, images: slice) -> Fields | None:
@@ -113,8 +124,14 @@ def tile_of(
 ) -> tuple[int, int]:
     """Rows and columns of the tiles of image pairs that a block (rows, columns) is cut into."""
     height, width = network.sizes(shape)[0]
-    kept = sum(network.pixel_pairs(shape)[1:]) * 2 * dtype.itemsize
+    kept = 2 * dtype.itemsize * (sum(network.pixel_pairs(shape)[1:]) if device == "cpu" else _stored(network, shape))
     entries, most = ENTRIES.get(device, ENTRIES["cuda"]), KEPT.get(device, KEPT["cuda"])
     pairs = max(1, min(entries // (height * width), most // max(1, kept)))
     across = min(columns, pairs, max(64, math.isqrt(pairs)))
     return min(rows, max(1, pairs // across)), across
+
+
+def _stored(network: Architecture, shape: Shape) -> int:
+    """Entries of all layers, as `fused` stores them: a plane has all pixels."""
+    levels = zip(network.levels, network.sizes(shape), network.radii(shape), strict=True)
+    return sum(level.layers * (2 * ry + 1) * (2 * rx + 1) * h * w for level, (h, w), (ry, rx) in levels)

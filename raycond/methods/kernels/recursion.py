@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from raycond.methods.kernels.activation import ACTIVATIONS, Gradients, Saved
+from raycond.methods.kernels.activation import ACTIVATIONS, Saved
 from raycond.methods.kernels.architecture import Architecture, Shape
 from raycond.methods.kernels.planes import (
     Displacement,
@@ -200,15 +200,16 @@ class Recursion:
             if z_grads is not None:
                 z_grads.norms[layer][moved(self.sizes[k], d)] += grads.log_norm.sum(2)
             if saved.tangent is None:
-                self._image_gradients(d, x, z, grads, x_grads, z_grads)
+                self._image_gradients(d, x, z, grads.k.add_(grads.t), x_grads, z_grads)
                 return grad
             grad = self._filter(torch.stack((grads.k, grads.t)))
         return grad
 
     def _image_gradients(
-        self, d: Displacement, x: Fields, z: Fields, grads: Gradients, x_grads: Fields | None, z_grads: Fields | None
+        self, d: Displacement, x: Fields, z: Fields, grad: Tensor, x_grads: Fields | None, z_grads: Fields | None
     ) -> None:
-        by_products = self._filter(grads.k.add_(grads.t)[None])[0].mul_(self.first_weight)
+        """grad: by the filtered products of pixels of a plane (h, w, i, j)."""
+        by_products = self._filter(grad[None])[0].mul_(self.first_weight)
         p, q = region(self.sizes[0], d), moved(self.sizes[0], d)
         if x_grads is not None:
             left = torch.matmul(by_products, z.images[:, *q].permute(1, 2, 3, 0))

@@ -33,29 +33,37 @@ def score(
     reg: float = regression.REG,
     allow_raise: bool = False,
     block: int = BLOCK,
+    device: str = "cpu",
     run: BlockMap = in_turn,
 ) -> Score:
     """On images (k, C, H, W) with labels (k,) int64, of support (n, C, H, W) with labels (n, classes).
 
     Raises as `regression.fit` does.
     """
-    kernel = kernel_in_blocks(network, support, block=block, run=run)
+    kernel = kernel_in_blocks(network, support, block=block, device=device, run=run)
     ridge = regression.fit(kernel, support_labels, reg=reg, allow_raise=allow_raise)
-    predictions = [ridge.predict(rows) for _, rows in kernel_rows(network, images, support, block=block, run=run)]
+    rows = kernel_rows(network, images, support, block=block, device=device, run=run)
+    predictions = [ridge.predict(kernel) for _, kernel in rows]
     targets = regression.centered_labels(labels, support_labels.shape[1]).cpu()
     joined = torch.cat(predictions)
     return Score(regression.loss(joined, targets), regression.accuracy(joined, labels.cpu()), ridge.reg)
 
 
 def kernel_rows(
-    network: Architecture, targets: Tensor, support: Tensor, *, block: int = BLOCK, run: BlockMap = in_turn
+    network: Architecture,
+    targets: Tensor,
+    support: Tensor,
+    *,
+    block: int = BLOCK,
+    device: str = "cpu",
+    run: BlockMap = in_turn,
 ) -> Iterator[tuple[slice, Tensor]]:
     """Rows (k, n) of K_ts, float64 on the CPU, some targets after another: the matrix of all is never held."""
     parts = blocks(len(targets), len(support), block)
-    computed = run(partial(block_kernel, network, "ntk"), (targets, support), parts)
+    computed = run(partial(block_kernel, network, "ntk", device), (targets, support), parts)
     row: list[Tensor] = []
     for part, values in zip(parts, computed, strict=True):
-        row.append(values.double().cpu())
+        row.append(values.double())
         if part.columns[1] == len(support):
             yield slice(*part.rows), torch.cat(row, dim=1)
             row = []
