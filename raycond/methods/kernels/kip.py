@@ -26,8 +26,8 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8
 @dataclass(frozen=True)
 class KipConfig:
     """Defaults are those of the published code. lr: Adam's, of images and labels. targets: images of a step's batch.
-    reg: times the mean diagonal of the kernel. allow_raise: of reg, where the kernel is singular. dtype: of kernel
-    blocks, float32 or float64. block: images a side. device: that blocks are computed on."""
+    reg: times the mean diagonal of the kernel. allow_raise: of reg, where the kernel is singular. dtype: of kernels
+    with targets, float32 or float64; support_dtype: of the support with itself, which is factored. block: images a side. device: that blocks are computed on."""
 
     network: Architecture
     lr: float = 4e-2
@@ -36,6 +36,7 @@ class KipConfig:
     reg: float = regression.REG
     allow_raise: bool = False
     dtype: torch.dtype = torch.float32
+    support_dtype: torch.dtype = torch.float64
     block: int = BLOCK
     device: str = "cpu"
     seed: int = 0
@@ -107,14 +108,15 @@ def gradient(
 ) -> tuple[Progress, Tensor, Tensor]:
     """Loss, and its gradients by support images and labels, float64, on targets (k, C, H, W) with centered labels."""
     support, targets = state.images.to(config.dtype), targets.to(config.dtype)
+    support_alone = state.images.to(config.support_dtype)
     # the support comes first: derivatives are taken by the first argument
     kernel = partial(kernel_in_blocks, config.network, block=config.block, device=config.device, run=run)
-    k_st, k_ss = kernel(support, targets), kernel(support)
+    k_st, k_ss = kernel(support, targets), kernel(support_alone)
     by = regression.gradients(
         k_st.t(), k_ss, state.labels, target_labels, reg=config.reg, allow_raise=config.allow_raise
     )
-    vjp = partial(gradient_in_blocks, config.network, support, block=config.block, device=config.device, run=run)
-    by_images = vjp(targets, by.k_ts.t()) + vjp(None, by.k_ss)
+    vjp = partial(gradient_in_blocks, config.network, block=config.block, device=config.device, run=run)
+    by_images = vjp(support, targets, by.k_ts.t()) + vjp(support_alone, None, by.k_ss)
     return Progress(by.loss, by.accuracy, by.reg), by_images, by.labels
 
 

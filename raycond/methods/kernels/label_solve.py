@@ -86,7 +86,8 @@ def solve_labels(
 ) -> Tensor:
     """Labels (n, classes), float64, of support (n, C, H, W) from targets (k, C, H, W) with labels (k,) int64.
 
-    Raises as `NormalEquations` does, and UserError for a support of more images than there are targets before anything
+    The condition number of the equations is the square of the kernel's: give targets in float64 where that is
+    affordable. Raises as `NormalEquations` does, and UserError for a support of more images than there are targets before anything
     is computed.
     """
     require_fewer(len(support), len(targets))
@@ -94,7 +95,7 @@ def solve_labels(
     sums = NormalEquations(len(support), classes)
     for rows, kernel in kernel_rows(network, targets, support, block=block, device=device, run=run):
         sums.add(kernel, labels[rows])
-    return sums.solve(kernel_in_blocks(network, support, block=block, device=device, run=run), reg=reg)
+    return sums.solve(kernel_in_blocks(network, support.double(), block=block, device=device, run=run), reg=reg)
 
 
 def require_fewer(support: int, targets: int) -> None:

@@ -38,9 +38,10 @@ def score(
 ) -> Score:
     """On images (k, C, H, W) with labels (k,) int64, of support (n, C, H, W) with labels (n, classes).
 
-    Raises as `regression.fit` does.
+    Kernels with the images are computed in their dtype, that of the support with itself in float64. Raises as
+    `regression.fit` does.
     """
-    kernel = kernel_in_blocks(network, support, block=block, device=device, run=run)
+    kernel = kernel_in_blocks(network, support.double(), block=block, device=device, run=run)
     ridge = regression.fit(kernel, support_labels, reg=reg, allow_raise=allow_raise)
     rows = kernel_rows(network, images, support, block=block, device=device, run=run)
     predictions = [ridge.predict(kernel) for _, kernel in rows]

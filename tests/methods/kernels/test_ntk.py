@@ -150,6 +150,16 @@ def test_float32(network: Architecture, shape: tuple, normal: Callable[..., Tens
     torch.testing.assert_close(rough_gradient, gradient, rtol=0, atol=2e-5 * float(gradient.abs().max()))
 
 
+@pytest.mark.parametrize("name", ["fc1", "fc3"])
+def test_float32_of_digits(name: str) -> None:
+    """Sums over many pixels of one background are rounded to one side, the norms are not."""
+    random = torch.Generator().manual_seed(0)
+    ink = (torch.rand(40, 1, 28, 28, generator=random) < 0.15) * torch.rand(40, 1, 28, 28, generator=random)
+    x = ink.double() * 3.2 - 0.42
+    exact, rough = (kernel_matrix(kernel(name), images).double() for images in (x, x.float()))
+    torch.testing.assert_close(rough, exact, rtol=5e-6, atol=0)
+
+
 def test_black_images_without_biases() -> None:
     network = Architecture("two", TWO, b_std=0.0)
     x = torch.zeros(2, 1, 6, 6, dtype=torch.float64)
