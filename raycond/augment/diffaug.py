@@ -38,7 +38,5 @@ def diffaug_operations(strategy: str) -> tuple[str, ...]:
     """The operations that a strategy names. Raises UserError for an unknown one."""
     operations = dsa_operations(strategy)
     if operations == ("dc",):
-        raise UserError(
-            "idc augmentation: dc is an augmentation of its own and cannot be combined: join dsa operations"
-        )
+        raise UserError("idc augmentation: dc is an augmentation by itself: join operations such as color_crop_cutout")
     return operations

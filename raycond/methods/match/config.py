@@ -30,7 +30,7 @@ class SamplingConfig:
     shuffle of the class before the next shuffle begins (IDC)."""
 
     clusters: int = pydantic.Field(default=128, ge=1)
-    """Of `dream`: clusters of each class, at most the number of its images. DREAM's value is 128 (64 on TinyImageNet)."""
+    """Of `dream`: clusters of each class, at most the number of its images. DREAM takes 128, and 64 on TinyImageNet."""
 
     per_cluster: int = pydantic.Field(default=1, ge=1)
     """Of `dream`: real images from each cluster, so that a class's batch is `clusters` times this number. DREAM's value
@@ -112,8 +112,8 @@ class MatchConfig:
     """Stored images per class."""
 
     network: str = "convnet3"
-    """The student whose gradients or features are matched, as `raycond.networks.build` knows it. A narrower one, such as
-    convnet3-w32, costs up to 15 times less."""
+    """The student whose gradients or features are matched, by the name that `raycond.networks.build` takes. A narrower
+    one, such as convnet3-w32, costs up to 15 times less."""
 
     iterations: int = pydantic.Field(default=1000, ge=1)
     """Networks that are drawn, one after the other (the papers' outer iterations)."""

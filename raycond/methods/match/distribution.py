@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from raycond import networks
-from raycond.methods.match.network import MatchedNetwork, batch_statistics
+from raycond.methods.match.network import MatchedNetwork, batch_statistics, full
 from raycond.methods.match.objective import ClassBatch, Objective
 
 SYNTHETIC_TOGETHER = 256  # synthetic images of one call on a GPU: enough to fill it
@@ -31,10 +31,10 @@ class DistributionMatching(Objective):
         with torch.no_grad(), network.passes.once():
             real = [batch.real for batch in batches]
             parts = network.passes.chunks(torch.cat(real), network.net)
-            targets = _means(torch.cat([embed(part).float() for part in parts]), real)
+            targets = _means(torch.cat([full(embed(part)) for part in parts]), real)
         with network.passes.twice():
             synthetic = [batch.synthetic for batch in batches]
-            means = _means(embed(torch.cat(synthetic)).float(), synthetic)
+            means = _means(full(embed(torch.cat(synthetic))), synthetic)
         return torch.stack([(a - b).square().sum() for a, b in zip(targets, means, strict=True)])
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from raycond.errors import UserError
 from raycond.methods.match.config import MatchConfig
-from raycond.methods.match.network import MatchedNetwork, add, logits_and_features
+from raycond.methods.match.network import MatchedNetwork, add, full, logits_and_features
 from raycond.methods.match.objective import ClassBatch, Objective
 
 EPSILON = 1e-6  # added to a product of norms, as in the code of DC and IDC
@@ -100,7 +100,7 @@ class GradientMatching(Objective):
         loss = DISTANCES[c.distance](target, gradients)
         if c.feature_weight:
             mean = network.features(batch.real).mean(0)
-            loss = loss + c.feature_weight * DISTANCES[c.distance]([mean], [features.float().mean(0)])
+            loss = loss + c.feature_weight * DISTANCES[c.distance]([mean], [full(features).mean(0)])
         return loss
 
     def _real_gradients(self, network: MatchedNetwork, weights: Gradients, batch: ClassBatch) -> Gradients:
@@ -116,11 +116,11 @@ class GradientMatching(Objective):
 def matched_weights(net: nn.Module, config: MatchConfig) -> list[Tensor]:
     """The parameters whose gradients are matched. Raises UserError if the network has none of them."""
     least = LEAST_DIMENSIONS[config.weights]
-    weights = [parameter for parameter in net.parameters() if parameter.ndim >= least]
+    weights: list[Tensor] = [parameter for parameter in net.parameters() if parameter.ndim >= least]
     if not weights:
         raise UserError(f"network {config.network}: has no {config.weights} whose gradients could be matched")
     return weights
 
 
 def _cross_entropy(logits: Tensor, label: int) -> Tensor:
-    return F.cross_entropy(logits.float(), torch.full((len(logits),), label, device=logits.device))
+    return F.cross_entropy(full(logits), torch.full((len(logits),), label, device=logits.device))

@@ -49,7 +49,7 @@ class ClassSteps(torch.optim.SGD):
         return velocity * (self.param_groups[0]["lr"] * _geometric(self._momentum, self._before[position]))
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """The steps of all classes, from `images.grad`."""
         gradient = self.images.grad
         assert gradient is not None

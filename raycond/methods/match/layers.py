@@ -28,7 +28,7 @@ class _Pool(torch.autograd.Function):
     """The mean over 2x2 pixels; its derivative is `_Spread`, whose derivative is `_Pool` again."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor) -> Tensor:
+    def forward(_: Any, images: Tensor) -> Tensor:
         if images.dtype == torch.float32:
             rows = images[:, :, 0::2] + images[:, :, 1::2]
             return (rows[..., 0::2] + rows[..., 1::2]).mul_(0.25)
@@ -37,7 +37,7 @@ class _Pool(torch.autograd.Function):
         return pooled.view(n, channels, height // 2, width // 2)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+    def backward(_: Any, *gradients: Tensor) -> Tensor:
         spread: Tensor = _Spread.apply(gradients[0])
         return spread
 
@@ -46,13 +46,13 @@ class _Spread(torch.autograd.Function):
     """A quarter of every pixel to each of the 2x2 pixels that it stands for."""
 
     @staticmethod
-    def forward(ctx: Any, pooled: Tensor) -> Tensor:
+    def forward(_: Any, pooled: Tensor) -> Tensor:
         n, channels, height, width = pooled.shape
         images = pooled.reshape(-1, width) @ _pairs(2 * width, pooled.dtype).T
         return images.view(n, channels, 2 * height, 2 * width)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+    def backward(_: Any, *gradients: Tensor) -> Tensor:
         pooled: Tensor = _Pool.apply(gradients[0])
         return pooled
 

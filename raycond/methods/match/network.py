@@ -70,9 +70,13 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
+def batch_norms(net: nn.Module) -> list[nn.Module]:
+    return [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+
 def batch_statistics(net: nn.Module) -> bool:
     """Whether the network, in its present mode, normalizes an image by the others of its batch."""
-    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in net.modules())
+    return any(module.training for module in batch_norms(net))
 
 
 class MatchedNetwork:
@@ -99,6 +103,10 @@ class MatchedNetwork:
         if config.compile != "none":
             self.forward = torch.compile(self.net, mode=config.compile)
 
+    @property
+    def has_batch_norm(self) -> bool:
+        return bool(batch_norms(self.net))
+
     def _drawn(self, iteration: int) -> nn.Module:
         with seeded(seed_of(self.seed, "network", iteration)):
             return networks.build(self.config.network, **self._options)
@@ -112,13 +120,10 @@ class MatchedNetwork:
     def freeze_statistics(self, images: Tensor) -> None:
         """Statistics of BatchNorm from one pass of these images, then fixed until the next network (VICO's DC)."""
         self.net.train()
-        if not batch_statistics(self.net):
-            return
         with torch.no_grad():
             self.net(images)
-        for module in self.net.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        for module in batch_norms(self.net):
+            module.eval()
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
@@ -127,12 +132,13 @@ class MatchedNetwork:
         self.net.eval()
         embed = networks.embedding(self.net)
         with self.passes.once():
-            parts = [embed(part).float() for part in self.passes.chunks(images, self.net)]
+            parts = [full(embed(part)) for part in self.passes.chunks(images, self.net)]
         self.net.train(training)
         return torch.cat(parts)
 
     def learn(self, images: Tensor, labels: Tensor, random: torch.Generator) -> None:
         """One step of SGD on the cross-entropy of a batch, which CutMix may mix first."""
+        self.net.train()
         c = self.config.training
         others, share = labels, 1.0
         if c.cutmix and float(torch.rand((), generator=on_host(random))) < c.cutmix:
@@ -143,9 +149,9 @@ class MatchedNetwork:
         for part, label, other in zip(images.split(size), labels.split(size), others.split(size), strict=True):
             with self.passes.once():
                 logits = self.forward(part)
-            loss = share * F.cross_entropy(logits.float(), label, reduction="sum")
+            loss = share * F.cross_entropy(full(logits), label, reduction="sum")
             if share < 1:
-                loss = loss + (1 - share) * F.cross_entropy(logits.float(), other, reduction="sum")
+                loss = loss + (1 - share) * F.cross_entropy(full(logits), other, reduction="sum")
             totals = add(totals, torch.autograd.grad(loss / len(images), self.parameters))
         for parameter, gradient in zip(self.parameters, totals, strict=True):
             parameter.grad = gradient
@@ -185,6 +191,11 @@ def logits_and_features(net: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]
     finally:
         hook.remove()
     return logits, seen[-1]
+
+
+def full(values: Tensor) -> Tensor:
+    """In float32 where they have half precision, else as they are."""
+    return values.float() if values.dtype.itemsize < 4 else values
 
 
 def add(totals: tuple[Tensor, ...], gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

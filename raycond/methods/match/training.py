@@ -88,9 +88,14 @@ class Matching(Resumable):
         return len(self.labels)
 
     @property
+    def stored(self) -> nn.Parameter:
+        """The stored images (classes · ipc, channels, h, w) in the pixel space of the optimizer."""
+        return self.parameters[0]
+
+    @property
     def images(self) -> Tensor:
         """The stored images (classes · ipc, channels, h, w) float32 with pixels on the scale of [0, 1], not clamped."""
-        images: Tensor = self.net.images.detach()  # type: ignore[assignment, operator]
+        images = self.stored.detach()
         return images.clone() if self.config.pixels == "unit" else self.real.denormalize(images)
 
     # ---- one step
@@ -100,16 +105,15 @@ class Matching(Resumable):
         iteration, of_network = divmod(self.step, c.steps)
         if of_network == 0:
             self._new_network(iteration)
-        if c.training.data == "synthetic":
+        if c.training.data == "synthetic" and self.network.has_batch_norm:
             self.network.freeze_statistics(self._statistics_images())
         rows = self.sampling.rows(Position(self.step, of_network), self._features)
         self._rows_of = dict(zip(self.labels, rows, strict=True))
-        images = self.net.images
         total = torch.zeros((), device=self.device)
         size = self.objective.together(self.network, self._synthetic_count())
         for group in torch.arange(self.count).split(size):
             loss = self.loss_of(group)
-            loss.backward(inputs=[images])  # else the network's weights would get gradients too
+            loss.backward(inputs=[self.stored])  # else the network's weights would get gradients too
             total += loss.detach()
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -125,7 +129,7 @@ class Matching(Resumable):
     def _batch(self, position: int) -> ClassBatch:
         label = self.labels[position]
         real = self.real.seen(label, self._rows_of[label])
-        stored = self.net.images.unflatten(0, (self.count, -1))[position]  # type: ignore[operator, union-attr]
+        stored = self.stored.unflatten(0, (self.count, -1))[position]
         if isinstance(self.optimizer, ClassSteps):
             stored = stored - self.optimizer.seen(position)
         synthetic = self.formation.decode(stored)
@@ -152,7 +156,7 @@ class Matching(Resumable):
     def _new_network(self, iteration: int) -> None:
         if self.config.pixels == "unit":
             with torch.no_grad():
-                self.net.images.clamp_(0, 1)  # type: ignore[operator, union-attr]
+                self.stored.clamp_(0, 1)
         self.network.draw(iteration)
         count = sum(self.real.counts)
         for k in range(-(-self.config.training.pretrain * count // self.config.training.batch)):
@@ -177,7 +181,7 @@ class Matching(Resumable):
 
     def _learn_synthetic(self, epoch: int) -> None:
         with torch.no_grad():
-            stored = self.net.images.unflatten(0, (self.count, -1))  # type: ignore[operator, union-attr]
+            stored = self.stored.unflatten(0, (self.count, -1))
             parts = [self.formation.decode(images) for images in stored]
             images = torch.cat(parts)
             if self.config.pixels == "unit":
