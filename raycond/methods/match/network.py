@@ -18,6 +18,7 @@ from raycond.methods.match.config import MatchConfig
 from raycond.methods.match.layers import quick
 from raycond.resumable import of, seed_of, seeded
 
+FEATURES_TOGETHER = 512  # images whose features a GPU computes at once
 CHUNK_BYTES = 4 << 20  # of the largest map of a chunk on a CPU: what is larger leaves the cache and is paged in anew
 
 
@@ -94,7 +95,8 @@ class MatchedNetwork:
         self.config, self.seed, self.device = config, seed, device
         self._options = {"classes": classes, "size": height, "channels": channels}
         net = quick(self._drawn(0))
-        self.passes = passes(config, device, largest_map(net, shape))
+        self.largest = largest_map(net, shape)
+        self.passes = passes(config, device, self.largest)
         self.net = net.to(device, memory_format=_layout(net, device)).train()  # type: ignore[call-overload]
         self.parameters = list(self.net.parameters())
         c = config.training

@@ -15,7 +15,7 @@ from raycond.methods.match import registry
 from raycond.methods.match.config import MatchConfig
 from raycond.methods.match.formation import Formation, compose
 from raycond.methods.match.idc import ClassSteps
-from raycond.methods.match.network import MatchedNetwork
+from raycond.methods.match.network import FEATURES_TOGETHER, MatchedNetwork
 from raycond.methods.match.objective import ClassBatch
 from raycond.methods.match.real import RealImages, endless
 from raycond.methods.match.sampling import Position, permutation, representatives, sampling
@@ -205,7 +205,7 @@ class Matching(Resumable):
     def _features(self, label: int, rows: Tensor) -> Tensor:
         """Of real images that are not augmented, in parts, so that only bytes and features are held of all."""
         read = self.real.raw if self.config.sampling.pixels == "raw" else self.real.seen
-        size = 8 * (self.network.passes.chunk or 128)
+        size = 8 * self.network.passes.chunk or FEATURES_TOGETHER
         return torch.cat([self.network.features(read(label, part)) for part in rows.split(size)])
 
     # ---- where images start

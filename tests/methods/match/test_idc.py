@@ -11,7 +11,7 @@ CLASSES, IPC = 4, 3
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 def test_steps_at_once_are_the_steps_of_each_class_in_turn(momentum: float) -> None:
-    """Against SGD on one tensor of all classes that steps for each class, with a gradient that depends on the images."""
+    """Against SGD that steps for each class on one tensor of all; gradients depend on where the images are."""
     start = normal(CLASSES * IPC, 2, 3)
     target = normal(CLASSES * IPC, 2, 3, seed=1)
     one = start.clone()

@@ -101,7 +101,7 @@ def test_idc_normalizes_cifar100_by_the_constants_of_cifar10() -> None:
 
 
 def test_unknown_names_are_errors() -> None:
-    with pytest.raises(UserError, match="--preset cifar-10: not one of .* did you mean cifar10"):
+    with pytest.raises(UserError, match=r"--preset cifar-10: not one of .* did you mean cifar10"):
         published("dc", "cifar-10", 1)
     with pytest.raises(UserError, match="--method dcc"):
         published("dcc", "cifar10", 1)

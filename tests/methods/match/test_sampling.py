@@ -18,7 +18,7 @@ from tests.methods.match.make import config, normal
 COUNTS = (9, 4, 12)
 
 
-def none(label: int, rows: Tensor) -> Tensor:
+def none(_label: int, _rows: Tensor) -> Tensor:
     raise AssertionError("random sampling asks for no features")
 
 

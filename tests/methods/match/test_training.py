@@ -150,10 +150,7 @@ def test_only_classes_with_a_loss_move_under_the_sum_and_all_move_under_steps_by
 def test_unit_pixels_are_clamped_when_a_network_is_drawn() -> None:
     settings = config("idc", lr=5.0, iterations=2, steps=2)
     run = matching(settings)
-    ranges = []
-    for _ in run.run():
-        ranges.append((float(run.images.min()), float(run.images.max())))
-    assert min(low for low, _ in ranges) < 0
+    assert min(float(run.images.min()) for _ in run.run()) < 0
     stored = run.stored.detach().clone()
     run._new_network(2)
     assert torch.equal(run.stored.detach(), stored.clamp(0, 1))
@@ -219,9 +216,7 @@ def test_the_network_learns_the_synthetic_images_between_steps_but_not_after_the
         learn(images, labels, random)
 
     run.network.learn = count  # type: ignore[method-assign]
-    seen = []
-    for _ in run.run():
-        seen.append(len(batches))
+    seen = [len(batches) for _ in run.run()]
     assert seen == [4, 8, 8]  # 6 images in batches of 4, twice after each step
     assert batches[:2] == [4, 2]
 
