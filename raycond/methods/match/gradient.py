@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raycond.errors import UserError
+from raycond.methods.match.compiled import CompiledLoss, can_compile
 from raycond.methods.match.config import MatchConfig
 from raycond.methods.match.network import MatchedNetwork, add, full, logits_and_features
 from raycond.methods.match.objective import ClassBatch, Objective
@@ -79,6 +80,10 @@ class GradientMatching(Objective):
     With `feature_weight` w it is DREAM+'s loss: w times the distance of mean features is added.
     """
 
+    def __init__(self, config: MatchConfig) -> None:
+        super().__init__(config)
+        self._compiled: CompiledLoss | None = None
+
     def together(self, network: MatchedNetwork, synthetic: int) -> int:
         """One: a gradient of each class needs a backward pass of its own, and shared passes only use more memory.
 
@@ -93,10 +98,14 @@ class GradientMatching(Objective):
     def _loss(self, network: MatchedNetwork, batch: ClassBatch) -> Tensor:
         c = self.config
         weights = matched_weights(network.net, c)
-        target = self._real_gradients(network, weights, batch)
+        target = self._real_gradients(network, list(weights.values()), batch)
+        if can_compile(network) and not c.feature_weight:
+            if self._compiled is None or self._compiled.network is not network:
+                self._compiled = CompiledLoss(network, list(weights), DISTANCES[c.distance])
+            return self._compiled(batch.synthetic, batch.label, target)
         with network.passes.twice():
             logits, features = logits_and_features(network.net, batch.synthetic)
-        gradients = torch.autograd.grad(_cross_entropy(logits, batch.label), weights, create_graph=True)
+        gradients = torch.autograd.grad(_cross_entropy(logits, batch.label), list(weights.values()), create_graph=True)
         loss = DISTANCES[c.distance](target, gradients)
         if c.feature_weight:
             mean = network.features(batch.real).mean(0)
@@ -113,10 +122,10 @@ class GradientMatching(Objective):
         return total
 
 
-def matched_weights(net: nn.Module, config: MatchConfig) -> list[Tensor]:
-    """The parameters whose gradients are matched. Raises UserError if the network has none of them."""
+def matched_weights(net: nn.Module, config: MatchConfig) -> dict[str, Tensor]:
+    """The parameters whose gradients are matched, by name. Raises UserError if the network has none of them."""
     least = LEAST_DIMENSIONS[config.weights]
-    weights: list[Tensor] = [parameter for parameter in net.parameters() if parameter.ndim >= least]
+    weights: dict[str, Tensor] = {name: p for name, p in net.named_parameters() if p.ndim >= least}
     if not weights:
         raise UserError(f"network {config.network}: has no {config.weights} whose gradients could be matched")
     return weights

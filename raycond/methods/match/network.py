@@ -94,7 +94,9 @@ class MatchedNetwork:
             raise UserError(f"matching needs square images, not {height}x{width}")
         self.config, self.seed, self.device = config, seed, device
         self._options = {"classes": classes, "size": height, "channels": channels}
-        net = quick(self._drawn(0))
+        net = self._drawn(0)
+        if config.compile == "none":
+            net = quick(net)
         self.largest = largest_map(net, shape)
         self.passes = passes(config, device, self.largest)
         self.net = net.to(device, memory_format=_layout(net, device)).train()  # type: ignore[call-overload]

@@ -57,7 +57,7 @@ def test_memory_grows_with_images_width_and_clusters() -> None:
     # features of 50 images of 8 · 4 · 4 numbers twice, inner products, and three times the distances to 4 centers
     features = 4 * (2 * 50 * 128 + 50 * 50 + 3 * 4 * 50)
     passed = planned(dream).clustering - features
-    assert 0 < passed < one.matching
+    assert 0 < passed < 4 * 50 * (4 * 8 * 16 * 16)  # a pass without a graph: a few maps of 50 images
     assert planned(replace(settings, init="kmeans", factor=2)).clustering > 0
 
 
