@@ -66,7 +66,7 @@ def _fill(file: IO[bytes], tensor: Tensor) -> None:
     """Read the tensor's bytes from the stream, without a second copy of them."""
     if not tensor.nbytes:
         return
-    target = memoryview(tensor.view(-1).view(torch.uint8).numpy())
+    target = memoryview(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
     while len(target):
         data = file.read(min(len(target), _CHUNK_BYTES))
         if not data:

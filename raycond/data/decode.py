@@ -111,7 +111,7 @@ def _loaded(data: bytes, size: int, resize: Resize, max_pixels: int, max_value: 
         if scans > _MAX_SCANS or scans * _pixels(image) > _SCANNED * max_pixels:
             raise BadImage(f"a JPEG of {image.width} x {image.height} pixels in {scans} scans, which takes too long")
         coefficients = 2.0 * len(image.getbands()) * _pixels(image) if jpeg.progressive or scans > 1 else 0.0
-        image.draft(None, (2 * size, 2 * size))  # type: ignore[arg-type]
+        image.draft(None, (2 * size, 2 * size))
     else:
         image = formats.open_image(data)
         _require_pixels(image, max_pixels)

@@ -84,9 +84,11 @@ class _Search:
         if may_be_condensed(names) and (place := self._condensed()):
             return place
         if is_run(names):
-            return self._run(names)
+            self._run(names)
+            return None
         if {"blobs", "refs", "snapshots"} <= {name for name, is_dir in names.items() if is_dir}:
-            return self._snapshot()
+            self._snapshot()
+            return None
         if pair := arrays.find_idx(entries, self.split):
             return Place("idx", self.root, pair[:2], pair[2])
         folders = self._usable([entry.name for entry in entries if entry.is_dir])
@@ -105,7 +107,8 @@ class _Search:
             self.notes.append(f"folders left alone: {_some(images)}")
         if shards:
             return self._shards(shards)
-        return self._below(entries, folders, nested)
+        self._below(entries, folders, nested)
+        return None
 
     # ---- folders that are something else
 

@@ -128,7 +128,8 @@ def _open(
     if place.kind == "digits":
         return arrays.open_digits(split, wanted)
     if place.kind == "idx":
-        return arrays.open_arrays(uri, *place.names, wanted)
+        images, labels = place.names
+        return arrays.open_arrays(uri, images, labels, wanted)
     if place.kind == "tar":
         return tar.open_tars(uri, split, place.names, index_dir, wanted)
     if place.kind == "parquet":

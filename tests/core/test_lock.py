@@ -63,16 +63,17 @@ def test_a_second_run_stops_with_a_message_that_names_the_first(place: str) -> N
         with pytest.raises(UserError) as caught:
             elsewhere(lambda: take(place))
         text = str(caught.value)
-        assert text.startswith(f"{place}: another run is at work here (raycond quantize --data x\\n, process {os.getpid()} on")
+        assert text.startswith(
+            f"{place}: another run is at work here (raycond quantize --data x\\n, process {os.getpid()} on"
+        )
         assert "wait for it, stop it, or give another --out" in text
     assert elsewhere(lambda: take(place))
     assert not files.exists(files.join(place, lock.NAME))
 
 
 def test_a_second_run_waits_if_it_is_asked_to(place: str) -> None:
-    with locked(place, "first"):
-        with pytest.raises(UserError, match="first"):
-            elsewhere(lambda: take(place, wait=0.1))
+    with locked(place, "first"), pytest.raises(UserError, match="first"):
+        elsewhere(lambda: take(place, wait=0.1))
     results: list[str] = []
     with locked(place, "first"):
         thread = threading.Thread(target=lambda: results.append(take(place, wait=20)))
@@ -118,7 +119,9 @@ def test_a_killed_owner_does_not_keep_its_lock(tmp_path: Path) -> None:
 
 
 def put(place: str, owner: Owner | bytes) -> None:
-    files.write_bytes(files.join(place, lock.NAME), owner if isinstance(owner, bytes) else json.dumps(asdict(owner)).encode())
+    files.write_bytes(
+        files.join(place, lock.NAME), owner if isinstance(owner, bytes) else json.dumps(asdict(owner)).encode()
+    )
 
 
 def test_a_process_number_used_again_is_noticed(place: str) -> None:

@@ -18,7 +18,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from raycond.errors import UserError
+from raycond.core.errors import UserError
 
 Activation = Literal["relu", "erf"]
 Head = Literal["flatten", "gap"]

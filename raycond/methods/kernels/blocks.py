@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from raycond.errors import UserError
+from raycond.core.errors import UserError
 from raycond.methods.kernels.architecture import Architecture
 from raycond.methods.kernels.ntk import Output, kernel_matrix, kernel_vjp
 

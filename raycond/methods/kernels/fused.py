@@ -19,6 +19,9 @@ that a pooling joins. Planes are stored for all pixels of an image, (2, 2·ry + 
 whose p + d is outside; programs of these write 0.
 """
 
+# mypy: allow-untyped-defs
+# Triton compiles functions from their source and takes no annotations.
+
 from __future__ import annotations
 
 import math
@@ -108,7 +111,7 @@ def _products(images_x, images_z, py, px, qy, qx, i, j, I, J, H, W, channels):  
 
 @triton.jit
 def _before(entering, images_x, images_z, plane, py, px, qy, qx, i, j, I, J, H, W, count, channels, weight, bias,
-            FIRST: tl.constexpr):  # type: ignore[no-untyped-def] # fmt: skip
+            FIRST: tl.constexpr):  # fmt: skip
     """K and T before the activation. count: planes of each of the two."""
     if FIRST:
         k = weight * _products(images_x, images_z, py, px, qy, qx, i, j, I, J, H, W, channels) + bias
@@ -122,7 +125,7 @@ def _before(entering, images_x, images_z, plane, py, px, qy, qx, i, j, I, J, H, 
 @triton.jit
 def _forward(entering, images_x, images_z, norms_x, norms_z, out, I, J, across, H, W, ry, rx, out_h, out_w, out_ry,
              out_rx, channels, weight, bias, gain, FIRST: tl.constexpr, POOL: tl.constexpr, ROWS: tl.constexpr,
-             COLUMNS: tl.constexpr):  # type: ignore[no-untyped-def] # fmt: skip
+             COLUMNS: tl.constexpr):  # fmt: skip
     """One entry that leaves a layer, after the pooling if there is one, for a tile of image pairs."""
     position = tl.program_id(0)
     i = tl.program_id(1) // across * ROWS + tl.arange(0, ROWS)
@@ -160,7 +163,7 @@ def _forward(entering, images_x, images_z, norms_x, norms_z, out, I, J, across, 
 @triton.jit
 def _backward(entering, images_x, images_z, norms_x, norms_z, after, head, out, by_p, by_q, I, J, down, across, H, W,
               ry, rx, next_h, next_w, next_ry, next_rx, channels, weight, bias, gain, share, FIRST: tl.constexpr,
-              POOL: tl.constexpr, LAST: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # type: ignore[no-untyped-def] # fmt: skip
+              POOL: tl.constexpr, LAST: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
     """The gradient by (K, T) before the activation, at one entry for a tile of image pairs.
 
     after: the same of the next layer, which its filter, and the pooling between, bring here; head (2, i, j) instead for
@@ -232,7 +235,7 @@ class FusedRecursion(Recursion):
         pool = self.network.levels[level].pool and (last or layer + 1 in self.first_layer)
         (H, W), (ry, rx) = self.sizes[level], self.radii[level]
         if not pool:
-            out = H, W, ry, rx
+            out: tuple[int, ...] = H, W, ry, rx
         elif not last:
             out = *self.sizes[level + 1], *self.radii[level + 1]
         else:

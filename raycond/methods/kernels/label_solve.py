@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from raycond.errors import UserError
+from raycond.core.errors import UserError
 from raycond.methods.kernels.architecture import Architecture
 from raycond.methods.kernels.blocks import BLOCK, BlockMap, in_turn, kernel_in_blocks
 from raycond.methods.kernels.regression import SingularKernel, centered_labels, require_finite
@@ -87,9 +87,8 @@ def solve_labels(
     """Labels (n, classes), float64, of support (n, C, H, W) from targets (k, C, H, W) with labels (k,) int64.
 
     The condition number of the equations is the square of the kernel's: give targets in float64 where that is
-    affordable. Raises as `NormalEquations` does, and UserError for a support of more images than there are targets before anything
-    is computed.
-    """
+    affordable. Raises as `NormalEquations` does, and UserError for a support of more images than there are targets
+    before anything is computed."""
     require_fewer(len(support), len(targets))
     labels = centered_labels(target_labels, classes)
     sums = NormalEquations(len(support), classes)

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from raycond.errors import UserError
+from raycond.core.errors import UserError
 from raycond.methods.kernels.architecture import Architecture, Shape
 from raycond.methods.kernels.recursion import Fields, Recursion, shape_of
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from raycond.errors import UserError
+from raycond.core.errors import UserError
 from raycond.methods.kernels.architecture import Architecture, Shape
 from raycond.methods.kernels.ntk import kernel_matrix, kernel_vjp, tile_of
 from raycond.methods.kernels.self_covariance import IMAGES

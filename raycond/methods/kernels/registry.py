@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable
 
-from raycond.errors import UserError
+from raycond.core.errors import UserError
 from raycond.methods.kernels.architecture import Activation, Architecture, Head, Level
 
 MYRTLE = {5: (1, 1, 1), 7: (1, 2, 2), 10: (2, 3, 3)}  # convolutions of each block after the first layer

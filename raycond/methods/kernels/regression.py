@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raycond.errors import RaycondError, UserError
+from raycond.core.errors import RaycondError, UserError
 
 REG = 1e-6  # of the published runs
 LARGEST_REG = 1e-1  # a regularization is not raised beyond

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from raycond import augment
-from raycond.augment.geometry import warp
-from raycond.errors import UserError
+from raycond.core.errors import UserError
+from raycond.core.seeds import seed_of
 from raycond.methods.kernels.whitening import Preprocessing
-from raycond.resumable import seed_of
+from raycond.training import augment
+from raycond.training.augment.geometry import warp
 
 
 @dataclass(frozen=True)

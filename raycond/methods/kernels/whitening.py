@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from raycond.errors import UserError
+from raycond.core.errors import UserError
 
 Kind = Literal["standard", "zca"]
 ZCA_REG = 0.1

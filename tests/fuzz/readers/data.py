@@ -108,7 +108,12 @@ def _tars() -> list[bytes]:
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w", format=kind) as file:
             long = "d/" * 60 + "é" if kind != tarfile.USTAR_FORMAT else "d/x"
-            members = {"a.jpg": b"\xff\xd8\xff", "a.cls": b"1", f"{long}.png": b"x" * 700, f"{long}.json": b'{"label": "c"}'}
+            members = {
+                "a.jpg": b"\xff\xd8\xff",
+                "a.cls": b"1",
+                f"{long}.png": b"x" * 700,
+                f"{long}.json": b'{"label": "c"}',
+            }
             for name, data in {**members, "b": b"GIF89a", "b.cls": b"0"}.items():
                 info = tarfile.TarInfo(name)
                 info.size, info.mtime = len(data), 1.5 if kind == tarfile.PAX_FORMAT else 1
@@ -140,7 +145,12 @@ def _read_tar(data: bytes, folder: Path) -> None:
 @cache
 def _parquets() -> list[bytes]:
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    pictures = [{"bytes": b"\x89PNG", "path": "a"}, {"bytes": None, "path": "x.png"}, None, {"bytes": b"", "path": None}] * 3
+    pictures = [
+        {"bytes": b"\x89PNG", "path": "a"},
+        {"bytes": None, "path": "x.png"},
+        None,
+        {"bytes": b"", "path": None},
+    ] * 3
     features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": ["a", "b", "c"]}}
     meta = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
     found = []

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from raycond.errors import UserError
+from raycond.core.errors import UserError
 from raycond.methods.kernels.architecture import Architecture, Level
 from raycond.methods.kernels.registry import kernel
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from raycond.errors import UserError
+from raycond.core.errors import UserError
 from raycond.methods.kernels.architecture import Architecture, Level
 from raycond.methods.kernels.blocks import blocks, gradient_in_blocks, in_turn, kernel_in_blocks
 from raycond.methods.kernels.ntk import kernel_matrix, kernel_vjp

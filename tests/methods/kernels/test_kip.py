@@ -8,7 +8,7 @@ import torch
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from raycond.errors import UserError
+from raycond.core.errors import UserError
 from raycond.methods.kernels.architecture import Architecture, Level
 from raycond.methods.kernels.kip import KipConfig, KipState, adam, gradient, initial_state, kip_step
 from raycond.methods.kernels.registry import kernel

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from raycond.errors import UserError
+from raycond.core.errors import UserError
 from raycond.methods.kernels.label_solve import NormalEquations, solve_labels
 from raycond.methods.kernels.ntk import kernel_matrix
 from raycond.methods.kernels.registry import kernel

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from raycond.errors import UserError
+from raycond.core.errors import UserError
 from raycond.methods.kernels import ntk
 from raycond.methods.kernels.architecture import Architecture, Level
 from raycond.methods.kernels.ntk import kernel_matrix, kernel_vjp

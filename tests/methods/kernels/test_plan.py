@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from raycond.errors import UserError
+from raycond.core.errors import UserError
 from raycond.methods.kernels.plan import VJP_COST, Work, block_bytes, measured_rate, plan, solver_bytes
 from raycond.methods.kernels.registry import kernel
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from raycond.errors import UserError
+from raycond.core.errors import UserError
 from raycond.methods.kernels.registry import EXAMPLES, kernel
 
 

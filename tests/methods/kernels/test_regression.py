@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from raycond.errors import UserError
+from raycond.core.errors import UserError
 from raycond.methods.kernels.regression import SingularKernel, accuracy, centered_labels, fit, gradients, loss
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from raycond.errors import UserError
+from raycond.core.errors import UserError
 from raycond.methods.kernels.targets import Augmentation, Targets, balanced_rows, support_rows
 from raycond.methods.kernels.whitening import fit_preprocessing
 

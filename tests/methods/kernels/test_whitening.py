@@ -5,7 +5,7 @@ import torch
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from raycond.errors import UserError
+from raycond.core.errors import UserError
 from raycond.methods.kernels.whitening import Preprocessing, fit_preprocessing
 
 
