@@ -44,12 +44,12 @@ PI = tl.constexpr(math.pi)
 
 
 @triton.jit
-def _add(a, b):  # type: ignore[no-untyped-def]
+def _add(a, b):
     return a + b
 
 
 @triton.jit
-def _acos(m):  # type: ignore[no-untyped-def]
+def _acos(m):
     """Cephes' polynomial, 2 units in the last place."""
     a = tl.abs(m)
     outer = a > 0.5
@@ -62,7 +62,7 @@ def _acos(m):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _angles(k, p, q):  # type: ignore[no-untyped-def]
+def _angles(k, p, q):
     """m = −cos θ, sin θ and π − θ; sin θ is 0 and the angle 0 or π within the tolerance."""
     m = -k / (p[:, None] * q[None, :])
     squared = 1.0 - m * m
@@ -73,7 +73,7 @@ def _angles(k, p, q):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _neighbors(planes, plane, py, px, qy, qx, i, j, I, J, H, W):  # type: ignore[no-untyped-def]
+def _neighbors(planes, plane, py, px, qy, qx, i, j, I, J, H, W):
     """Σ over 3×3 neighbors inside both images of an array (planes, h, w, i, j)."""
     total = tl.full([i.shape[0], j.shape[0]], 0.0, tl.float32)
     pairs = (i[:, None] < I) & (j[None, :] < J)
@@ -88,12 +88,12 @@ def _neighbors(planes, plane, py, px, qy, qx, i, j, I, J, H, W):  # type: ignore
 
 
 @triton.jit
-def _inside(p, q, side):  # type: ignore[no-untyped-def]
+def _inside(p, q, side):
     return (p >= 0) & (p < side) & (q >= 0) & (q < side)
 
 
 @triton.jit
-def _products(images_x, images_z, py, px, qy, qx, i, j, I, J, H, W, channels):  # type: ignore[no-untyped-def]
+def _products(images_x, images_z, py, px, qy, qx, i, j, I, J, H, W, channels):
     """Σ over 3×3 neighbors and channels of x · z, images (C, h, w, n)."""
     total = tl.full([i.shape[0], j.shape[0]], 0.0, tl.float32)
     for c in range(channels):

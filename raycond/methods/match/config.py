@@ -8,10 +8,10 @@ from typing import Any, Literal
 import pydantic
 from pydantic.dataclasses import dataclass
 
-from raycond.augment.diffaug import diffaug_operations
 from raycond.core.errors import UserError
 from raycond.methods.match.formation import Decoder
 from raycond.training.augment import dsa_operations
+from raycond.training.augment.diffaug import diffaug_operations
 
 Augment = Literal["none", "dsa", "idc"]
 _STRICT = pydantic.ConfigDict(extra="forbid")

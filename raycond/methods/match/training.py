@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from raycond.augment.diffaug import diffaug
 from raycond.core.errors import UserError
 from raycond.core.seeds import seed_of
 from raycond.methods.match import registry
@@ -20,6 +19,7 @@ from raycond.methods.match.objective import ClassBatch
 from raycond.methods.match.real import RealImages, endless
 from raycond.methods.match.sampling import Position, permutation, representatives, sampling
 from raycond.training.augment import dsa
+from raycond.training.augment.diffaug import diffaug
 from raycond.training.resumable import Resumable, of
 
 STATISTICS = 16  # real images of each class that set the statistics of BatchNorm, as in VICO's code

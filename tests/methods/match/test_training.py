@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from raycond.augment.diffaug import diffaug
 from torch import Tensor
 
 from raycond.core.errors import UserError
@@ -16,6 +15,7 @@ from raycond.methods.match.objective import ClassBatch
 from raycond.methods.match.real import RealImages
 from raycond.methods.match.training import Matching
 from raycond.training.augment import dsa
+from raycond.training.augment.diffaug import diffaug
 from tests.methods.match.make import config, network, real
 
 METHODS = ("dc", "dsa", "dm", "idc")

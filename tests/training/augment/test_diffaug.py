@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from raycond.augment.diffaug import diffaug
 from torch import Tensor
 
 from raycond.core.errors import UserError
 from raycond.training.augment import dsa
-from tests.augment.make import generator, images
+from raycond.training.augment.diffaug import diffaug
+from tests.training.augment.make import generator, images
 
 
 def test_flip_and_color_come_first_then_one_operation_then_cutout() -> None:
