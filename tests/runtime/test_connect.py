@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import ray
 
+from raycond.cli.main import guarded
 from raycond.core.errors import RaycondError, UserError
 from raycond.runtime import connect as module
 from raycond.runtime.background import in_thread
@@ -224,3 +225,16 @@ def test_what_ray_raises_at_its_start(
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(expected, match=text):
         connect(dashboard=False)
+
+
+def test_the_command_says_that_ray_did_not_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def init(**_: object) -> None:
+        raise SystemExit(1)
+
+    monkeypatch.setattr(ray, "init", init)
+    assert guarded("quantize", lambda: int(connect(dashboard=False))) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("raycond: Ray did not start: 1; its logs are in")
+    assert "stopped" not in error

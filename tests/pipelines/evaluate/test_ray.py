@@ -91,7 +91,7 @@ def test_the_same_grid_as_in_one_process_with_its_failures(made: Path, monkeypat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_signal_stops_the_grid_and_the_same_command_goes_on(
     made: Path, tmp_path: Path, children: list[psutil.Process], sent: signal.Signals
 ) -> None:

@@ -19,18 +19,21 @@ from raycond.data import quarantine
 from raycond.data.classes import Classes
 from raycond.labels.projector.delta import open_projector
 from raycond.labels.registry import open_labeler
+from raycond.pipelines import on_demand
 from raycond.pipelines.fit_projector.run import fit_projector
 from raycond.pipelines.fit_projector.summary import bytes_table, plan, summary
+from raycond.runtime.resources import Resources
 from tests.data.make import tree
 from tests.pipelines.fit_projector.make import CLASSES, OPTIONS, config, data, projector_files
 from tests.pipelines.quantize.make import rewritten, stamps
+from tests.support.recording_runner import RecordingRunner
 
 RENAMES = (3, 9, 16, 26)  # pixels 2 a class; each training then writes a state every 2 steps and at its end
 # Children, each of which ends itself with SIGKILL in place of its N-th rename; forked, so that they import nothing
 KILLED = """
 import json, os, signal, sys
 import open_clip
-from raycond import files
+from raycond.core import files
 from raycond.pipelines.fit_projector.run import fit_projector
 from raycond.pipelines.fit_projector.config import load_projector_config
 
@@ -98,6 +101,16 @@ def test_what_it_makes(source: Path, whole: Path) -> None:
     projector = open_projector(str(whole), "cpu")
     assert projector.classes.ids == CLASSES
     assert projector(torch.rand(3, 3, 8, 8)).shape == (3, 2)
+
+
+def test_each_stage_asks_for_what_it_needs(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = RecordingRunner(trains=False)
+    monkeypatch.setattr(on_demand, "open_runner", lambda *_: runner)
+    with pytest.raises(RaycondError, match="does not train"):
+        fit_projector(config(source, tmp_path / "out", cpus_per_worker=2, gpus_per_worker=1))
+    worker = Resources(2, 1.0, "worker")
+    decoding = Resources(2, 0.0)  # which computes nothing
+    assert runner.asked == [("require", worker), ("decode_class", decoding), ("clip", worker)]
 
 
 def test_it_is_a_labeler(whole: Path) -> None:

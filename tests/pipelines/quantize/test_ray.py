@@ -146,7 +146,7 @@ def test_address_where_nothing_answers_is_said(root: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_signal_leaves_no_ray_process_and_the_run_goes_on(
     root: Path, local: Path, tmp_path: Path, children: list[psutil.Process], sent: signal.Signals
 ) -> None:

@@ -39,4 +39,4 @@ def config(root: Path, out: Path | str, **options: Any) -> GeneratorTrainingConf
 def pipeline_files(out: Path) -> dict[str, bytes]:
     """The DiTPipeline folder without `work/`."""
     found = {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
-    return {name: content for name, content in found.items() if not name.startswith("work/")}
+    return {name: content for name, content in found.items() if not name.startswith(("work/", "raycond.log"))}

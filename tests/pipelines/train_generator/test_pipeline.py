@@ -17,15 +17,18 @@ import torch
 
 from raycond.core.errors import ClassMismatch, RaycondError, UserError
 from raycond.data import quarantine
+from raycond.pipelines import on_demand
 from raycond.pipelines.train_generator.run import train_generator
 from raycond.pipelines.train_generator.summary import plan, summary
+from raycond.runtime.resources import Resources
 from tests.pipelines.quantize.make import rewritten, stamps
 from tests.pipelines.train_generator.make import CLASSES, OPTIONS, config, data, pipeline_files
+from tests.support.recording_runner import RecordingRunner
 
 # Ends itself with SIGKILL in place of the N-th rename
 KILLED = """
 import json, os, signal, sys
-from raycond import files
+from raycond.core import files
 from raycond.pipelines.train_generator.run import train_generator
 from raycond.pipelines.train_generator.config import load_generator_config
 
@@ -80,6 +83,15 @@ def test_what_it_makes(source: Path, whole: Path) -> None:
     assert about["trained_on"] == {"workers": 1, "device": "cpu", "threads": 1}
     for content in pipeline_files(whole).values():
         assert str(source).encode() not in content
+
+
+def test_each_stage_asks_for_what_it_needs(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = RecordingRunner(trains=False)
+    monkeypatch.setattr(on_demand, "open_runner", lambda *_: runner)
+    with pytest.raises(RaycondError, match="does not train"):
+        train_generator(config(source, tmp_path / "out", cpus_per_worker=2, gpus_per_worker=1))
+    worker = Resources(2, 1.0, "worker")  # encoding too has the processors of a worker, and its GPU
+    assert runner.asked == [("require", worker), ("encode_class", worker), ("train", worker)]
 
 
 def test_rerun_does_nothing(source: Path, copy: Path) -> None:

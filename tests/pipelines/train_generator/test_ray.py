@@ -11,7 +11,7 @@ from raycond.pipelines.train_generator.run import train_generator
 from tests.pipelines.train_generator.make import config, data, pipeline_files
 from tests.support.ray_workers import one_killed
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long]  # tests/projector/test_ray.py is the same job
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 # long enough for the group of workers to be caught in the middle
 OPTIONS: dict[str, Any] = {"runner": "ray", "workers": 2, "steps": 1200, "log_every": 25, "checkpoint_every": 50}
