@@ -112,7 +112,7 @@ def runs(options: argparse.Namespace) -> dict[str, Run]:
         for sampling in ("random", "dream"):
             config = published(method, "cifar10", options.ipc, factor=2 if method == "idc" else 1, sampling=sampling)
             config = replace(config, network=options.network, init="random", precision=options.precision)
-            phase = Matching(config, images, seed=0, device=options.device)
+            phase = Matching(config, images, seed=0)
             built[f"{method} {sampling}"] = Run(phase, config.sampling.recluster)
     return built
 

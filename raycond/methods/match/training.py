@@ -51,36 +51,29 @@ class Condensed(nn.Module):
 class Matching(Resumable):
     """One phase of a matching method. `run` yields after steps, where `state` may be saved and later loaded.
 
-    real: of all classes. labels: the classes whose images this phase makes (default: all). The same seed gives the same
-    bytes on one machine, whether or not the phase was interrupted. Networks and real images are drawn by the seed
-    alone, so phases of different classes see the same ones.
-    Raises UserError for settings that do not fit together or the images.
+    real: of all classes; the phase runs on their device. labels: the classes whose images this phase makes (default:
+    all). The same seed gives the same bytes on one machine, whether or not the phase was interrupted. Networks and real
+    images are drawn by the seed alone, so phases of different classes see the same ones. Raises UserError for settings
+    that fit neither each other nor the images.
     """
 
     what = "matching"
 
     def __init__(
-        self,
-        config: MatchConfig,
-        real: RealImages,
-        *,
-        seed: int,
-        device: str | torch.device,
-        labels: Sequence[int] | None = None,
+        self, config: MatchConfig, real: RealImages, *, seed: int, labels: Sequence[int] | None = None
     ) -> None:
         self.config, self.real = config, real
         self.labels = tuple(range(real.classes)) if labels is None else tuple(labels)
         _require(config, real, self.labels)
-        place = torch.device(device)
         self.objective = registry.objective(config)
-        self.network = MatchedNetwork(config, shape=real.shape, classes=real.classes, seed=seed, device=place)
+        self.network = MatchedNetwork(config, shape=real.shape, classes=real.classes, seed=seed, device=real.device)
         counts = [real.counts[label] for label in self.labels]
         self.sampling = sampling(config, self.labels, counts, seed)
         fill = 0.5 if config.pixels == "unit" else 0.0
         self.formation = Formation(config.factor, config.decoder, config.max_synthetic, fill)
         loop = _Loop(config.batch, config.lr, config.log_every)
         start = Condensed(self._start(seed))
-        super().__init__(loop, start, total=config.total, seed=seed, device=place)
+        super().__init__(loop, start, total=config.total, seed=seed, device=real.device)
         self._rows_of: dict[int, Tensor] = {}
 
     @property

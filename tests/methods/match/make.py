@@ -53,10 +53,10 @@ def network(
     settings: MatchConfig, *, shape: tuple[int, int, int] = (2, 8, 8), classes: int = 3, exact: bool = False
 ) -> MatchedNetwork:
     """exact: in float64."""
-    made_up = MatchedNetwork(settings, shape=shape, classes=classes, seed=3, device=torch.device("cpu"))
+    drawn = MatchedNetwork(settings, shape=shape, classes=classes, seed=3, device=torch.device("cpu"))
     if exact:
-        made_up.net.double()
-    return made_up
+        drawn.net.double()
+    return drawn
 
 
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:

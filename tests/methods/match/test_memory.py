@@ -27,7 +27,7 @@ def test_a_step_takes_what_the_plan_says(name: str, chunk: int) -> None:
     settings = config(name, network="convnet2-w32", batch=40, ipc=4, chunk=chunk, steps=2, iterations=1,
                       training={"batch": 12, "images": 12}, **changes)  # fmt: skip
     parts = [np.zeros((count, *SHAPE), np.uint8) for count in COUNTS]
-    run = Matching(settings, RealImages(Pixels(parts, "cpu"), (0.5,) * 3, (0.5,) * 3), seed=0, device="cpu")
+    run = Matching(settings, RealImages(Pixels(parts, "cpu"), (0.5,) * 3, (0.5,) * 3), seed=0)
     with _Peak() as peak:
         next(run.run())
     expected = planned(settings)

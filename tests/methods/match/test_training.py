@@ -22,7 +22,7 @@ METHODS = ("dc", "dsa", "dm", "idc")
 
 
 def matching(settings: MatchConfig, images: RealImages | None = None, seed: int = 3, **options: Any) -> Matching:
-    return Matching(settings, images or real(), seed=seed, device="cpu", **options)
+    return Matching(settings, images or real(), seed=seed, **options)
 
 
 def finished(settings: MatchConfig, **options: Any) -> Matching:
