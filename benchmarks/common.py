@@ -14,8 +14,6 @@ import torch
 from torch import Tensor
 
 from benchmarks.processor import processor
-from raycond.data.images import load_many
-from raycond.data.sources import open_source
 from raycond.errors import BadImage
 from raycond.latents.codec import open_codec
 
@@ -41,6 +39,9 @@ def taef2() -> str:
 
 def latents(label: int, size: int, *, flip: bool = False) -> Tensor:
     """TAEF2 latents (n, 32·(size/8)²) float32 of one Imagenette class, optionally of the mirrored images."""
+    from raycond.data.images import load_many  # late, since most benchmarks read no files, and need no pyarrow
+    from raycond.data.sources import open_source
+
     place = KEEP / f"latents-{size}-{label}{'-flip' if flip else ''}.npy"
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -27,9 +27,7 @@ from torchvision.transforms import v2
 
 from benchmarks.common import KEEP, folder, machine, print_table
 from raycond import networks
-from raycond.data.sources import open_source
 from raycond.errors import UserError
-from raycond.evaluate.images import ImageOptions, RandomImages
 from raycond.evaluate.labelled import LabelledImages, pixel_statistics
 from raycond.evaluate.protocol import Protocol, recipe
 from raycond.evaluate.train import _batches, _reproducible, _Training  # the loop itself, without its tests
@@ -78,6 +76,9 @@ class Case:
 @lru_cache
 def images(size: int) -> tuple[LabelledImages, str]:
     """Real photographs of 64 pixels or digits of 28, fifty a class, or as many generated ones; and what they are."""
+    from raycond.data.sources import open_source  # late: a training needs no files, and so no pyarrow
+    from raycond.evaluate.images import ImageOptions, RandomImages
+
     name, channels = ("imagenette/train", 3) if size == 64 else ("mnist", 1)
     try:
         uri = str(folder("RAYCOND_DATA", "data") / name)
