@@ -15,8 +15,6 @@ from torch import Tensor
 
 from benchmarks.processor import processor
 from raycond.core.errors import BadImage
-from raycond.data.images import load_many
-from raycond.data.sources import open_source
 from raycond.models.codecs.registry import open_codec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,6 +39,9 @@ def taef2() -> str:
 
 def latents(label: int, size: int, *, flip: bool = False) -> Tensor:
     """TAEF2 latents (n, 32·(size/8)²) float32 of one Imagenette class, optionally of the mirrored images."""
+    from raycond.data.images import load_many
+    from raycond.data.sources import open_source
+
     place = KEEP / f"latents-{size}-{label}{'-flip' if flip else ''}.npy"
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -27,12 +27,9 @@ from torchvision.transforms import v2
 
 from benchmarks.common import KEEP, folder, machine, print_table
 from raycond.core.errors import UserError
-from raycond.data.images import Decoding
 from raycond.data.labelled import LabelledImages, pixel_statistics
-from raycond.data.sources import open_source
 from raycond.evaluate.protocol import EvaluationProtocol, recipe
 from raycond.evaluate.train import _batches, _reproducible, _Training
-from raycond.evaluate.training_sets import RandomImages
 from raycond.evaluate.views import IMAGENET
 from raycond.models import students
 
@@ -79,6 +76,9 @@ class Case:
 @lru_cache
 def images(size: int) -> tuple[LabelledImages, str]:
     """Real photographs of 64 pixels or digits of 28, fifty a class, or as many generated ones; and what they are."""
+    from raycond.data.sources import open_source
+    from raycond.evaluate.training_sets import RandomImages
+
     name, channels = ("imagenette/train", 3) if size == 64 else ("mnist", 1)
     try:
         uri = str(folder("RAYCOND_DATA", "data") / name)

@@ -8,10 +8,10 @@ on the CPU: it shows that the command works, and measures nothing. `python -m be
 tables of a finished run into benchmarks/RESULTS-GPU.md, under the name of the device.
 
 The machine has Python 3.11 or later, torch 2.11 or later, torchvision, transformers, timm, safetensors, fsspec, Pillow
-and PyYAML. Where pyarrow is missing too, the parts that read image files are skipped; scikit-learn, SciPy and pytest
-are used by a few of the tests alone. What else raycond imports comes as wheels in the folder of `--carry`: diffusers,
-open_clip_torch with ftfy and wcwidth, pydantic with pydantic_core, annotated_types, typing_inspection and
-typing_extensions, importlib_metadata with zipp; 12 MB. Where there is a network,
+and PyYAML. Without pyarrow the parts jpeg, pipeline and clip are skipped; scikit-learn, SciPy and pytest serve the
+tests marked `gpu`. What else raycond imports comes as wheels in the folder of `--carry`: diffusers, open_clip_torch
+with ftfy and wcwidth, pydantic with pydantic_core, annotated_types, typing_inspection and typing_extensions,
+importlib_metadata with zipp; 11 MiB. Where there is a network,
 
     python -m benchmarks.gpu.carry FOLDER [--images JPEGS]
 

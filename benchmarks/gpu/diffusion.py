@@ -135,5 +135,5 @@ def _measure(context: Context, sizes: Sizes, generator: Generator, cells: int, f
         seconds = context.seconds(lambda: generator(asked), repeats=2, warm=False)
     rates = [batch / one for one in seconds]
     done = flops * statistics.median(rates)
-    beside = {"TFLOP/s": done / 1e12, "of the product's": done / statistics.median(context.peak), **memory}
+    beside = {"TFLOP/s": done / 1e12, "share of measured peak": done / statistics.median(context.peak), **memory}
     context.figure(sizes.kind, "images/s", rates, {"size": sizes.size, "batch": batch}, beside)

@@ -247,9 +247,9 @@ def test_labels_stored_and_learnt_on_cuda(tmp_path: Path) -> None:
     here = store(tmp_path / "cpu", train, teacher(), protocol, views=2)
     rows = torch.arange(len(train))
     for view in range(2):
-        found = there.logits(view, rows.cuda())
-        assert found.is_cuda
-        torch.testing.assert_close(found.cpu(), here.logits(view, rows), rtol=2**-9, atol=5e-3)
+        actual = there.logits(view, rows.cuda())
+        assert actual.is_cuda
+        torch.testing.assert_close(actual.cpu(), here.logits(view, rows), rtol=2**-9, atol=5e-3)
     options: dict[str, object] = {"student": STUDENT, "protocol": protocol, "seed": 0, "device": "cuda"}
     first, second = (
         result(train_and_test(train, TEST, labeler=as_labeler(there), **options))  # type: ignore[arg-type]

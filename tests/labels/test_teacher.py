@@ -282,6 +282,6 @@ def test_cuda_gives_the_cpus_logits(tmp_path: Path) -> None:
     here, there = (open_teacher(f"resnet18@{file},size=32", classes=THREE, device=d) for d in ("cpu", "cuda"))
     for size in (16, 50, 32):
         x = pictures(4, size)
-        found = there(x)
-        assert found.is_cuda
-        torch.testing.assert_close(found.cpu(), here(x), rtol=1e-3, atol=1e-3)
+        actual = there(x)
+        assert actual.is_cuda
+        torch.testing.assert_close(actual.cpu(), here(x), rtol=1e-3, atol=1e-3)

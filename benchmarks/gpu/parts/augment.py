@@ -10,7 +10,7 @@ from tests.augment.make import CHANGES, SameDraws, generator, images
 from benchmarks.gpu.context import Context, differing, largest_difference
 from benchmarks.gpu.part import Part
 from raycond.evaluate.numbered_views import SeededViews, image_ids
-from raycond.evaluate.protocol import Protocol, preset
+from raycond.evaluate.protocol import EvaluationProtocol, preset
 
 SHIFTED = 1e-4  # of bilinear samples whose places are rounded in another order; a wrong draw moves pixels by far more
 VIEWS: dict[str, dict[str, Any]] = {  # of stored labels, each drawn for itself
@@ -37,7 +37,7 @@ def run(context: Context) -> None:
         _numbered(context, name, preset("rded").override(**{"mix": "none", "shuffle": 1, "flip": False, **options}))
 
 
-def _numbered(context: Context, name: str, protocol: Protocol) -> None:
+def _numbered(context: Context, name: str, protocol: EvaluationProtocol) -> None:
     """Views that are functions of an image and a number, as stored labels are found by."""
     pictures = (images(16, 3, 32 if context.tiny else 224) * 255).to(torch.uint8)
     rows = torch.arange(len(pictures))

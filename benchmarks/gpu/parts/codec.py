@@ -112,14 +112,14 @@ class _Encoding:
         context.figure("encode", "images/s", rates, {"size": size, "batch": batch, **how}, {**beside, **memory})
 
     def shares(self, size: int, rate: float) -> dict[str, float]:
-        """Operations per second, and what share they are of what a large matrix product reaches."""
+        """Operations per second, and what share they are of those of a large matrix product and of the data sheet's."""
         if size not in self.flops:
             with FlopCounterMode(display=False) as counter:
                 self.codec.encode(pictures(1, self.pixels(size), self.context.device))
             self.flops[size] = counter.get_total_flops()
         done, nominal = self.flops[size] * rate, nominal_peak(self.context.device)
-        shares = {"TFLOP/s": done / 1e12, "of the product's": done / statistics.median(self.context.peak)}
-        return {**shares, "of the data sheet's": done / nominal} if nominal else shares
+        shares = {"TFLOP/s": done / 1e12, "share of measured peak": done / statistics.median(self.context.peak)}
+        return {**shares, "share of nominal peak": done / nominal} if nominal else shares
 
     def variants(self, batches: dict[int, int]) -> None:
         """The same at one batch of each size, with one thing changed; what compiles comes last, as it may take long."""

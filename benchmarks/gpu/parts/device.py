@@ -14,13 +14,13 @@ from benchmarks.gpu.part import Part
 def run(context: Context) -> None:
     nominal = nominal_peak(context.device)
     rates = [rate / 1e12 for rate in context.peak]
-    beside = {"of the data sheet's": statistics.median(rates) * 1e12 / nominal} if nominal else {}
+    beside = {"share of nominal peak": statistics.median(rates) * 1e12 / nominal} if nominal else {}
     context.figure("matrix product", "TFLOP/s", rates, {"dtype": "bfloat16"}, beside)
     rates = [rate / 1e12 for rate in matmul_rates(context, torch.float32)]
     context.figure("matrix product", "TFLOP/s", rates, {"dtype": "float32"})
     _copy(context)
     if nominal:
-        context.note(f"the data sheet gives {nominal / 1e12:g} TFLOP/s in bf16")
+        context.note(f"nominal peak: the data sheet gives {nominal / 1e12:g} TFLOP/s in bf16")
 
 
 def _copy(context: Context) -> None:

@@ -9,7 +9,7 @@ from benchmarks.gpu.part import Part
 from benchmarks.gpu.photos import pictures
 from raycond.data.classes import Classes
 from raycond.data.labelled import LabelledImages
-from raycond.evaluate.protocol import Protocol, preset
+from raycond.evaluate.protocol import EvaluationProtocol, preset
 from raycond.evaluate.stored_views import store_labels
 from raycond.evaluate.train import trained
 from raycond.labels.registry import Labeler
@@ -46,7 +46,7 @@ def run(context: Context) -> None:
 
 
 def _stored(
-    context: Context, name: str, train: LabelledImages, protocol: Protocol, device: torch.device
+    context: Context, name: str, train: LabelledImages, protocol: EvaluationProtocol, device: torch.device
 ) -> StoredLabels:
     """The labels of a network with random weights, stored from the given device."""
     torch.manual_seed(0)

@@ -14,7 +14,7 @@ from benchmarks.gpu.photos import pictures
 from benchmarks.gpu.record import Setting
 from benchmarks.processor import cores
 from raycond.data.labelled import LabelledImages
-from raycond.evaluate.protocol import Protocol, recipe
+from raycond.evaluate.protocol import EvaluationProtocol, recipe
 from raycond.evaluate.train import trained
 
 
@@ -58,7 +58,7 @@ def photographs(sizes: Sizes, pixels: int) -> LabelledImages:
     return LabelledImages(pictures(len(labels), pixels), labels, training.CLASSES)
 
 
-def _protocol(sizes: Sizes, name: str, student: str, **changes: Any) -> Protocol:
+def _protocol(sizes: Sizes, name: str, student: str, **changes: Any) -> EvaluationProtocol:
     options = {**training.RECIPES.get(name, training.SAME), "batch": sizes.batch, "max_size": None, **changes}
     return recipe(name).override(**options).resolve(ipc=sizes.images, classes=training.CLASSES, student=student)
 

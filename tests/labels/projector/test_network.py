@@ -223,8 +223,8 @@ def test_cuda_gives_the_cpus_logits(tmp_path: Path, kind: str) -> None:
     here, there = (shaken(Projector(clip, THREE, device=device)) for device in ("cpu", "cuda"))
     for x in (pictures(4, 50), pictures(4, SIDES[kind], 1)):
         with torch.no_grad():
-            expected, found = here(x), there(x)
-        assert found.is_cuda
-        torch.testing.assert_close(found.cpu(), expected, rtol=1e-3, atol=1e-3)
+            expected, actual = here(x), there(x)
+        assert actual.is_cuda
+        torch.testing.assert_close(actual.cpu(), expected, rtol=1e-3, atol=1e-3)
     with torch.no_grad():
-        torch.testing.assert_close(there.merged()(x), found, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(there.merged()(x), actual, rtol=1e-3, atol=1e-3)

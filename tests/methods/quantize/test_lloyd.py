@@ -190,11 +190,11 @@ def test_restarts_keep_the_best() -> None:
 def test_cuda_finds_the_cpus_cells_class_by_class_or_together(n: int, d: int) -> None:
     x = torch.stack([low_rank(n, d, seed=seed) for seed in range(3)])
     there = x.cuda()
-    expected, found = (lloyd(points, [3, 8], seeds=[4, 5, 6]) for points in (x, there))
+    expected, actual = (lloyd(points, [3, 8], seeds=[4, 5, 6]) for points in (x, there))
     for count in (3, 8):
-        torch.testing.assert_close(found[count].cpu(), expected[count], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(actual[count].cpu(), expected[count], rtol=1e-4, atol=1e-4)
         alone = [lloyd(there[b : b + 1], [count], seeds=[4 + b])[count] for b in range(3)]
-        torch.testing.assert_close(torch.cat(alone), found[count], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(torch.cat(alone), actual[count], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.gpu

@@ -76,13 +76,13 @@ def test_absent_device_is_the_machines_fault_and_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("quantizer", ["lloyd", "clvq"])
 def test_cuda_makes_the_cpus_codebooks(tmp_path: Path, quantizer: str) -> None:
     root = data(tmp_path / "data")
-    found = {}
+    books = {}
     for device in ("cpu", "cuda"):
         job = spec(root, tmp_path / device, quantizer=quantizer, classes_at_once=4)
         results = ClassWorker(job, device).process([ClassJob(label, {3: "three"}, {"vae": [3]}) for label in range(4)])
         assert [result.error for result in results] == [""] * 4
-        found[device] = [codebook_file.read(job.layout.codebook(3, label)) for label in range(4)]
-    for here, there in zip(found["cpu"], found["cuda"], strict=True):
+        books[device] = [codebook_file.read(job.layout.codebook(3, label)) for label in range(4)]
+    for here, there in zip(books["cpu"], books["cuda"], strict=True):
         torch.testing.assert_close(there.codebook.centroids, here.codebook.centroids, rtol=1e-4, atol=1e-5)
         assert torch.equal(there.codebook.counts, here.codebook.counts)
         assert there.medoid_ids == here.medoid_ids

@@ -74,8 +74,8 @@ def test_runs_on_cuda_and_repeats_there(name: str) -> None:
 def test_does_on_cuda_what_it_does_on_the_cpu(name: str) -> None:
     x = images()
     with SameDraws():
-        expected, found = CHANGES[name](x, generator()), CHANGES[name](x.cuda(), generator(0, "cuda"))
-    torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=1e-5)
+        expected, actual = CHANGES[name](x, generator()), CHANGES[name](x.cuda(), generator(0, "cuda"))
+    torch.testing.assert_close(actual.cpu(), expected, rtol=0, atol=1e-5)
 
 
 @every_change
