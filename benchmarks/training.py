@@ -27,6 +27,7 @@ from torchvision.transforms import v2
 
 from benchmarks.common import KEEP, folder, machine, print_table
 from raycond.core.errors import UserError
+from raycond.data.images import Decoding
 from raycond.data.labelled import LabelledImages, pixel_statistics
 from raycond.evaluate.protocol import EvaluationProtocol, recipe
 from raycond.evaluate.train import _batches, _reproducible, _Training
