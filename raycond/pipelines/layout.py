@@ -107,6 +107,11 @@ class GridLayout:
         return files.join(self.out, "work", "selections")
 
     @property
+    def agreement(self) -> str:
+        """Record of how the labeler agrees with hard labels."""
+        return files.join(self.out, "work", "agreement")
+
+    @property
     def overlap(self) -> str:
         """Record of how many validation images are training images too."""
         return files.join(self.out, "work", "overlap")

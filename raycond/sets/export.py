@@ -231,6 +231,7 @@ def _normalized(condensed: CondensedSet, order: Sequence[int], mean: Sequence[fl
 
 
 def _soft_labels(condensed: CondensedSet, order: Sequence[int], spec: str, device: str) -> tuple[str, Tensor]:
+    from raycond.labels.agreement import require_finite_logits
     from raycond.labels.registry import open_labeler
 
     labeler = open_labeler(spec, classes=condensed.classes, device=device)
@@ -238,7 +239,9 @@ def _soft_labels(condensed: CondensedSet, order: Sequence[int], spec: str, devic
     parts = []
     for start in range(0, len(order), _LABEL_BATCH):
         images = torch.stack([condensed[index][0] for index in order[start : start + _LABEL_BATCH]])
-        parts.append(labeler.logits(images).float().cpu())
+        logits = labeler.logits(images).float().cpu()
+        require_finite_logits(labeler.name, logits)
+        parts.append(logits)
     return labeler.name, torch.cat(parts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,9 @@ from raycond.evaluate.cell import Cell, as_hard, as_plain, decoded_side
 from raycond.evaluate.continual import seen_classes
 from raycond.evaluate.method_names import FULL, kind_of
 from raycond.labels import registry
+from raycond.labels.agreement import Agreement
 from raycond.models import students
+from raycond.pipelines.evaluate.agreement import AgreementTask, labeler_agreement
 from raycond.pipelines.evaluate.config import GridConfig, load_grid_config
 from raycond.pipelines.evaluate.contenders import Baseline, Baselines, Contender, OpenedSet, from_sets, open_sets
 from raycond.pipelines.evaluate.live import LiveTable
@@ -228,6 +231,8 @@ def train(run: GridRun, runner: Runner, rows: Sequence[str] = ()) -> None:
     runner.require(resources)
     with run.timed("decode"):
         trials = _trials(run, runner, runner.device(resources), rows)
+    if trials and config.labeler != "hard":
+        run.agreement = _agreement(run, trials[0], runner)
     missing = []
     for trial in trials:
         row = trial.row
@@ -240,6 +245,25 @@ def train(run: GridRun, runner: Runner, rows: Sequence[str] = ()) -> None:
         missing = with_requests(with_shared_images(missing, run, runner), config, runner)
         runner.trials(missing, watcher, folder=run.layout.tune, at_once=config.trials_at_once)
     run.failures += watcher.failures
+
+
+def _agreement(run: GridRun, trial: Trial, runner: Runner) -> Agreement | None:
+    """How the labeler agrees with the hard labels of real images, said before anything learns from it."""
+    cell = trial.cell
+    task = AgreementTask(run.config.labeler, run.classes, cell.test, cell.options.size, cell.device)
+    with run.timed("labeler"):
+        agreement = labeler_agreement(
+            task,
+            runner,
+            labels_digest=run.labels_digest,
+            test_digest=source_digest(class_fingerprints(run.val, "list val")),
+            record=run.layout.agreement,
+        )
+    if agreement is not None:
+        print(f"labeler    {run.config.labeler} {agreement}", file=sys.stderr)
+        if agreement.warning:
+            print(f"WARNING    {agreement.warning}", file=sys.stderr)
+    return agreement
 
 
 def _trials(run: GridRun, runner: Runner, device: str, rows: Sequence[str]) -> list[Trial]:

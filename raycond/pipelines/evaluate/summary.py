@@ -16,6 +16,7 @@ from raycond.data.quarantine import BadRecord
 from raycond.data.rows import RowSource
 from raycond.evaluate import ddranking, protocol, table
 from raycond.evaluate.table import Row
+from raycond.labels.agreement import Agreement
 from raycond.pipelines.evaluate.config import GridConfig
 from raycond.pipelines.evaluate.contenders import OpenedSet
 from raycond.pipelines.layout import GridLayout
@@ -39,6 +40,7 @@ class GridRun(Timed):
     val: RowSource
     labels_digest: str
     listing: str = ""  # digest of what the source lists, where it is known
+    agreement: Agreement | None = None  # of the labeler with hard labels, where it has labels of its own
     overlap: Overlap | None = None  # of validation and training images, where both are known
     rows: list[Row] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -70,6 +72,10 @@ def summary(run: GridRun) -> str:
         lines += [table.text(run.rows), ""]
     if run.scores:
         lines += [ddranking.text(run.scores), ""]
+    if run.agreement is not None:
+        lines.append(f"labeler    {run.config.labeler} {run.agreement}")
+        if run.agreement.warning:
+            lines.append(f"WARNING    {run.agreement.warning}")
     if run.overlap is not None and run.overlap.shared:
         lines.append(f"overlap    {overlap_text(run.overlap)}")
     before = len(run.rows) + len(run.failures) - run.trained
@@ -132,5 +138,14 @@ def _environment(run: GridRun) -> dict[str, str]:
     versions = {name: metadata.version(name) for name in ("torch", "torchvision", "ray")}
     where = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in run.machine.items()}
     times = {f"seconds: {stage}": f"{seconds:.1f}" for stage, seconds in run.seconds.items()}
+    agreement = {"labeler": f"{run.agreement} {run.agreement.warning}".strip()} if run.agreement is not None else {}
     overlap = {"overlap": overlap_text(run.overlap)} if run.overlap is not None and run.overlap.shared else {}
-    return {"raycond": __version__, "python": platform.python_version(), **versions, **where, **overlap, **times}
+    return {
+        "raycond": __version__,
+        "python": platform.python_version(),
+        **versions,
+        **where,
+        **agreement,
+        **overlap,
+        **times,
+    }
