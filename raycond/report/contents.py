@@ -38,7 +38,7 @@ class GridReport:
     """Condensed set → bytes of its parts."""
 
     source_bytes: int | None = None
-    """Encoded bytes of the source's images; None where unknown."""
+    """Bytes of the source's images as they are stored; None where unknown."""
 
     environment: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -120,7 +120,7 @@ class Report:
     """Bytes of the set's parts."""
 
     source_bytes: int | None = None
-    """Encoded bytes of the source's images; None where unknown."""
+    """Bytes of the source's images as they are stored; None where unknown."""
 
     trained_codec: bool = False
     """Whether the codec is a small one that was trained on the source (`--codec train`)."""
@@ -132,5 +132,5 @@ class Report:
 
 
 def compression(source: int | None, condensed: int | None) -> float | None:
-    """How many times smaller the condensed set is than the encoded images it was made from; None where unknown."""
+    """How many times smaller the condensed set is than the images it was made from; None where unknown."""
     return source / condensed if source and condensed else None

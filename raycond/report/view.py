@@ -178,9 +178,12 @@ def _sizes(sizes: Sequence[Size], source: int | None) -> list[dict[str, str]]:
         what = "sum" if len(known) == len(sizes) else "sum of what is known"
         lines.append({**_size(what, sum(known), "", source), "total": "yes"})
     if source is not None and sizes:
-        lines.append({**_size("source images", source, "encoded, as read", None), "total": ""})
+        lines.append({**_size("source images", source, "as they are stored", None), "total": ""})
     if (ratio := compression(source, sum(known))) is not None:
         note = "bytes of the source images divided by those of the set"
+        images = next((s.bytes for s in sizes if s.name == "images"), None)
+        if (alone := compression(source, images)) is not None and len(known) > 1:
+            note += f"; by those of its images alone {times(alone)}"
         lines.append({**_size("compression ratio", None, note, None), "human": times(ratio)})
     return lines
 

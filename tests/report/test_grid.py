@@ -153,7 +153,7 @@ def test_the_compression_of_each_set() -> None:
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", section("sizes", page)))
     assert "2,148 known 488×" in text
     assert "b 1.0 KiB 1,024, PNG 1.0 KiB 1,024 1,024×" in text
-    assert "bytes of the source images (1.0 MiB, encoded) divided by those of the set" in text
+    assert "bytes of the source images (1.0 MiB, as they are stored) divided by those of the set" in text
 
 
 def test_methods_are_explained_once() -> None:

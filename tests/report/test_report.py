@@ -175,7 +175,10 @@ def test_words_are_explained_where_they_are_first_used() -> None:
 def test_the_compression_ratio_is_in_the_tile_and_in_the_table() -> None:
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", HTML))
     assert "2.0 KiB condensed set, 195× smaller than the source&#39;s 400 KiB" in text
-    assert "compression ratio 195× bytes of the source images divided by those of the set" in text
+    expected = (
+        "compression ratio 195× bytes of the source images divided by those of the set; by those of its images alone"
+    )
+    assert f"{expected} 200×" in text
     unknown = render(replace(report(), source_bytes=None))
     assert "compression" not in unknown
     assert "smaller than" not in unknown
