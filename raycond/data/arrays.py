@@ -19,7 +19,7 @@ from raycond.core.text import visible
 from raycond.data.class_list import ClassList, classes_of
 from raycond.data.classes import Classes
 from raycond.data.refs import ImageRef
-from raycond.data.rows import Row, RowSource
+from raycond.data.rows import Listing, Row, RowSource
 
 DIGITS = "digits:"
 
@@ -78,6 +78,11 @@ class ArraySource(RowSource):
             prefix = visible(match["set"])
         for k in chosen.tolist():
             yield Row(ImageRef(f"{prefix}/{k:05d}", label, self.images, k, 0), 0, stamp)
+
+    def listing(self, label: int) -> Listing:
+        listed, first = super().listing(label), next(iter(self.rows(label)), None)
+        each = 0 if first is None else row(first.ref.uri, first.ref.offset).nbytes
+        return listed._replace(bytes=listed.images * each)
 
     def _labels(self) -> tuple[np.ndarray, str]:
         if self.images == DIGITS:

@@ -24,10 +24,16 @@ class Row(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What listing one class gives: how many images it has, and their fingerprint."""
+    """What listing one class gives."""
 
     images: int
+    """How many images it has."""
+
     fingerprint: str
+    """Of the images; see `RowSource.fingerprint`."""
+
+    bytes: int
+    """Of the images as they are stored."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +78,10 @@ class RowSource:
         return self.listing(label).fingerprint
 
     def listing(self, label: int) -> Listing:
-        """How many images `refs` gives and their fingerprint, for the price of listing the class once."""
+        """Number, fingerprint and bytes of the images that `refs` gives, for the price of listing the class once."""
         rows = self.chosen(label)
-        return Listing(len(rows), files.digest([[row.ref.id, row.size, row.stamp] for row in rows]))
+        fingerprint = files.digest([[row.ref.id, row.size, row.stamp] for row in rows])
+        return Listing(len(rows), fingerprint, sum(row.size for row in rows))
 
     def chosen(self, label: int) -> list[Row]:
         """The rows of the class that `limit` leaves, sorted by id."""

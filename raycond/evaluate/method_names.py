@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from raycond.core.text import shown
+
 METHODS = ("random", "medoid", "herding", "k-center", "el2n")  # the baselines, first in every table
 FULL = "full"
 UNIFORM, WEIGHTED = "d4m", "ddoq"
 WEIGHTS = ("uniform", "sqrt", "density")
 
-_CONDENSED = re.compile(r"(d4m|ddoq)(?: ([^ \[]+))?(?: ([^ \[]+))?(?: \[(.*)\])?")
+_CONDENSED = re.compile(r"(d4m|ddoq)(?: ([^ \[]+))?(?: ([^ \[]+))?(?: \[(.*)\])?", re.DOTALL)
 
 
 class Condensed(NamedTuple):
@@ -27,6 +29,43 @@ def condensed(method: str) -> Condensed | None:
     """The parts of `d4m GENERATOR [LABEL]` and `ddoq GENERATOR WEIGHTS [LABEL]`; None for other names."""
     match = _CONDENSED.fullmatch(method)
     return Condensed(*(part or "" for part in match.groups())) if match else None
+
+
+_MEANINGS = {
+    "random": "real images drawn at random",
+    "medoid": "the real images whose latents lie nearest to the centroids of the condensed set",
+    "herding": "real images chosen one by one so that their mean stays nearest to the mean of their class",
+    "k-center": "real images chosen so that no image of the class is far from all of them",
+    "el2n": "the real images that a network learns first (smallest EL2N, the norm of its errors early in training)",
+    FULL: "all training images",
+    UNIFORM: "D4M: images made from the centroids of each class's latents (its codebook), all of the same weight",
+    WEIGHTED: "DDOQ: images as of D4M, each weighted by the real images that its centroid stands for",
+    "rded": "RDED: collages of the patches of real images that a teacher is surest of",
+    "dc": "DC: images learned so that a network's gradients on them match those on real images",
+    "dsa": "DSA: DC with the same augmentation of learned and real images",
+    "dm": "DM: images learned so that their mean features match those of real images",
+    "idc": "IDC: several smaller images learned in the place of one, by matching gradients",
+    "dream": "DREAM: DC or DM against real images that represent their class evenly",
+    "kip": "KIP: images learned so that regression with a network's kernel on them fits the real images",
+    "label-solve": "Label Solve: real images with the labels that fit kernel regression best",
+}
+_GENERATORS = {
+    "vae": "decoded by the codec",
+    "medoid": "in place of each centroid the real image nearest to it",
+    "sd": "drawn by Stable Diffusion from the centroids",
+    "dit": "drawn by a diffusion transformer from the centroids",
+}
+_WEIGHTINGS = {"density": "in proportion to their number", "sqrt": "by the square root of their number"}
+
+
+def meaning(method: str) -> str:
+    """What the rows of a method are, in words for people who meet the name for the first time; empty if unknown."""
+    parts = condensed(method)
+    if parts is None:
+        return _MEANINGS.get(method.split(" ")[0], "")
+    more = [_WEIGHTINGS.get(parts.weights, ""), _GENERATORS.get(parts.generator.split(":")[0], "")]
+    label = f"of the set {shown(parts.label)}" if parts.label else ""
+    return ", ".join(text for text in (_MEANINGS[parts.kind], *more, label) if text)
 
 
 def kind_of(method: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from raycond.core.errors import UserError
 from raycond.core.text import shown
-from raycond.evaluate.method_names import FULL, METHODS, in_order, method_name, uniform_twin
+from raycond.evaluate.method_names import FULL, METHODS, in_order, meaning, method_name, uniform_twin
 from raycond.evaluate.results import (
     COLUMNS,
     MORE_COLUMNS,
@@ -47,6 +47,7 @@ __all__ = [
 ]
 
 MOST_SENTENCES = 12  # more differences than these are a table
+ENOUGH_SEEDS = 3  # with fewer, a standard deviation says too little to call one method better than another
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`method` minus `other` in points. `spread` is √(std² + std²), the deviation of a difference of two runs.
-
-    `clear` says that the difference exceeds two spreads; both are None where either side has one seed.
-    """
+    """One method minus another, of the same student under the same protocol."""
 
     method: str
     other: str
@@ -92,8 +90,14 @@ class Comparison:
     student: str
     protocol: str
     difference: float
+    """In points of accuracy."""
+
     spread: float | None
+    """√(std² + std²), the standard deviation of a difference of two trainings; None where either side has one seed."""
+
     clear: bool | None
+    """Whether the difference exceeds two spreads; None where either side has fewer than `ENOUGH_SEEDS` seeds."""
+
     labeler: str = "hard"
     variant: str = "own"
 
@@ -160,19 +164,33 @@ def compare(summaries: Sequence[Summary]) -> list[Comparison]:
 def _comparison(s: Summary, o: Summary, ipc: int) -> Comparison:
     spread = None if s.std is None or o.std is None else math.hypot(s.std, o.std)
     difference = s.mean - o.mean
-    clear = None if spread is None else abs(difference) > 2 * spread
+    clear = None if spread is None or min(s.n, o.n) < ENOUGH_SEEDS else abs(difference) > 2 * spread
     return Comparison(s.method, o.method, ipc, s.student, s.protocol, difference, spread, clear, s.labeler, s.variant)
 
 
 def text(rows: Iterable[Row], variant: str = "own", *, differences: bool = True) -> str:
-    """Tables for the terminal, one per protocol, labeler and student, each followed by its differences."""
+    """Tables for the terminal, one per protocol, labeler and student.
+
+    differences: begin with what the names mean, and end each table with its differences.
+    """
+    summaries = summarise(row for row in rows if row.variant == variant)
     groups: dict[tuple[str, str, str, str], list[Summary]] = {}
-    for s in summarise(row for row in rows if row.variant == variant):
+    for s in summaries:
         groups.setdefault(s.group, []).append(s)
-    return "\n\n".join(
+    tables = [
         "\n".join([_title(group), *_grid(group), *(_differences(compare(group)) if differences else [])])
         for group in groups.values()
-    )
+    ]
+    return "\n\n".join([*(_legend(summaries) if differences and summaries else []), *tables])
+
+
+def _legend(summaries: Sequence[Summary]) -> list[str]:
+    """What the names in the tables mean."""
+    methods = in_order(s.method for s in summaries)
+    width = max(len(shown(method)) for method in methods)
+    known = [(shown(method), meaning(method)) for method in methods]
+    lines = [f"  {name:{width}}  {text}" for name, text in known if text]
+    return ["\n".join(["IPC: images per class. The methods are", *lines])] if lines else []
 
 
 def _title(group: Sequence[Summary]) -> str:
@@ -227,7 +245,7 @@ def sentences(comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def _verdict(c: Comparison) -> str:
-    if c.spread is None:
-        return "no verdict: needs at least two seeds of each"
+    if c.clear is None or c.spread is None:
+        return f"no verdict: needs at least {ENOUGH_SEEDS} seeds of each"
     relation = "beyond" if c.clear else "within"
     return f"{relation} two standard deviations ({2 * c.spread:.1f})"

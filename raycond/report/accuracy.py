@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raycond.evaluate.method_names import METHODS, UNIFORM, WEIGHTED, condensed
-from raycond.evaluate.table import FULL, Comparison, Row, Summary, compare, in_order, summarise
+from raycond.core.text import shown
+from raycond.evaluate.method_names import METHODS, UNIFORM, WEIGHTED, condensed, meaning
+from raycond.evaluate.table import ENOUGH_SEEDS, FULL, Comparison, Row, Summary, compare, in_order, summarise
 from raycond.report.numbers import signed
 from raycond.report.plots import Look, accuracy_svg, is_wide
 
@@ -89,7 +90,7 @@ def _differences(comparisons: Sequence[Comparison], ipcs: Sequence[int]) -> list
 def _difference(c: Comparison | None) -> dict[str, str] | None:
     if c is None:
         return None
-    verdict = "one seed" if c.clear is None else "not clear"
+    verdict = f"fewer than {ENOUGH_SEEDS} seeds" if c.clear is None else "not clear"
     if c.clear:
         verdict = "better" if c.difference > 0 else "worse"
     return {
@@ -113,5 +114,11 @@ def tile(rows: Sequence[Row]) -> dict[str, str] | None:
     cell = max((s for s in small if s.method == method), key=lambda s: s.ipc or 0)
     full = next((s for s in first if s.ipc is None), None)
     against = f"; all images {full.mean:.1f} %" if full and cell.ipc is not None else ""
-    where = "all images" if cell.ipc is None else f"IPC {cell.ipc}"
-    return {"value": f"{cell.mean:.1f} %", "label": f"top-1, {method}, {where}{against}"}
+    where = "all images" if cell.ipc is None else f"{cell.ipc:,} images per class"
+    return {"value": f"{cell.mean:.1f} %", "label": f"top-1 accuracy, {shown(method)}, {where}{against}"}
+
+
+def meanings(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Each method of the tables with what it is, in table order; those without a known meaning are left out."""
+    methods = in_order(row.method for row in rows if row.variant == OWN)
+    return [(shown(method), text) for method in methods if (text := meaning(method))]

@@ -12,47 +12,70 @@ from raycond.evaluate.table import Row
 
 @dataclass(frozen=True)
 class GridReport:
-    """Everything the report of an evaluation shows; an empty part is left out.
-
-    rows: of all variants; tables and plots show the protocol's own. protocol: `Protocol.to_dict()`, with `rules` of
-    its recipe where they differ between cells. changed: the settings that the user fixed.
-    """
+    """Everything the report of an evaluation shows; an empty part is left out."""
 
     title: str
     rows: Sequence[Row]
+    """Trainings of all variants; tables and plots show the protocol's own."""
+
     subtitle: str = ""
-    distortion: Mapping[str, Mapping[int, float]] = field(default_factory=dict)  # method, IPC
-    scores: Sequence[Mapping[str, Any]] = ()  # a line of text and numbers each; columns as they first appear
+    distortion: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    """Method → images per class → mean distortion."""
+
+    scores: Sequence[Mapping[str, Any]] = ()
+    """DD-Ranking's scores: each a line of text and numbers; columns come in the order in which they first appear."""
+
     failures: Sequence[str] = ()
+    """One line for each training that failed."""
+
     protocol: Mapping[str, Any] = field(default_factory=dict)
+    """`EvaluationProtocol.to_dict()`, with the `rules` of its recipe where they differ between cells."""
+
     changed: Sequence[str] = ()
-    sizes: Mapping[str, Sequence[Size]] = field(default_factory=dict)  # set to images, labels, label generator ...
+    """The settings of the protocol that the user fixed, by their present or former names."""
+
+    sizes: Mapping[str, Sequence[Size]] = field(default_factory=dict)
+    """Condensed set → bytes of its parts."""
+
+    source_bytes: int | None = None
+    """Bytes of the source's images as they are stored; None where unknown."""
+
     environment: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
-    incremental: bool = False  # the curve of a row holds one check after each task
+    incremental: bool = False
+    """Whether the protocol is class-incremental: the curve of a row holds one check after each task."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One condensed image: encoded (PNG, JPEG or WebP), its weight (mean 1 in its class), the number of real images it
-    stands for, the nearest of them where that is another picture, and the decoded centroid where a diffusion model made
-    the image from it.
-    """
+    """One condensed image."""
 
     image: bytes
+    """Encoded as PNG, JPEG or WebP."""
+
     weight: float
+    """How much it counts in training; mean 1 in its class."""
+
     count: int
+    """Real images that it stands for."""
+
     nearest: bytes | None = None
+    """The real image nearest to its latent, where that is another picture."""
+
     decoded: bytes | None = None
+    """The centroid as the codec decodes it, where a diffusion model made the image from it."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """Bytes of one part of the set (None where unknown); `note` says for example dtype or format."""
+    """Bytes of one part of a condensed set."""
 
     name: str
     bytes: int | None
+    """None where unknown."""
+
     note: str = ""
+    """Such as the format or dtype."""
 
 
 class Bad(Protocol):
@@ -66,29 +89,48 @@ class Bad(Protocol):
 
 @dataclass(frozen=True)
 class Quarantine:
-    """Images left out: their records and how many images there were in all."""
+    """Images that were left out."""
 
     records: Sequence[Bad]
     total: int
+    """Images in all, with those left out."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything a report shows; an empty part is left out, with `missing[part]` as the reason.
-
-    Parts that can be missing: accuracy, images, w2, distortion, sizes, quarantine.
-    """
+    """Everything the report of a run shows; an empty part is left out."""
 
     title: str
     classes: Classes
     config: Mapping[str, Any]
     subtitle: str = ""
-    galleries: Mapping[int, Mapping[str, Sequence[Picture]]] = field(default_factory=dict)  # IPC, class id
-    distortion: Mapping[int, Sequence[float]] = field(default_factory=dict)  # IPC to values in class order
+    galleries: Mapping[int, Mapping[str, Sequence[Picture]]] = field(default_factory=dict)
+    """Images per class → class id → pictures."""
+
+    distortion: Mapping[int, Sequence[float]] = field(default_factory=dict)
+    """Images per class → a value for each class, in their order."""
+
     accuracy: Sequence[Row] = ()
-    w2: Sequence[Mapping[str, Any]] = ()  # ipc, centroids (d4m, ours), weights (uniform, voronoi), w2, ess
+    """Trainings on the set and on what it is compared with."""
+
+    w2: Sequence[Mapping[str, Any]] = ()
+    """Rows with ipc, centroids (d4m, ours), weights (uniform, voronoi), w2 and ess."""
+
     sizes: Sequence[Size] = ()
-    source_bytes: int | None = None  # encoded bytes of the source images
+    """Bytes of the set's parts."""
+
+    source_bytes: int | None = None
+    """Bytes of the source's images as they are stored; None where unknown."""
+
+    trained_codec: bool = False
+    """Whether the codec is a small one that was trained on the source (`--codec train`)."""
+
     quarantine: Quarantine | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+    """Why a part is left out: accuracy, images, w2, distortion, sizes or quarantine → the reason."""
+
+
+def compression(source: int | None, condensed: int | None) -> float | None:
+    """How many times smaller the condensed set is than the images it was made from; None where unknown."""
+    return source / condensed if source and condensed else None

@@ -9,12 +9,13 @@ from typing import Any
 from markupsafe import Markup
 
 from raycond.core.progress import clock
+from raycond.core.text import shown
 from raycond.evaluate.method_names import FULL, in_order
 from raycond.evaluate.settings import RENAMED
 from raycond.evaluate.table import Check, Row, Summary, compare
 from raycond.report import accuracy, plots
-from raycond.report.contents import GridReport, Size
-from raycond.report.numbers import digits, human, plain_yaml
+from raycond.report.contents import GridReport, Size, compression
+from raycond.report.numbers import digits, human, plain_yaml, times
 
 ABOUT = ("name", "source", "reported", "assumed", "rules")  # of a protocol, told apart from its settings
 
@@ -24,19 +25,20 @@ def context(report: GridReport) -> dict[str, Any]:
     groups = accuracy.own_groups(report.rows)
     parts: dict[str, Any] = {
         "accuracy": accuracy.students(report.rows, looks, report.incremental),
+        "meanings": accuracy.meanings(report.rows),
         "weights": _weights(groups, looks),
         "distortion": _distortion(report, groups, looks),
         "training": [] if report.incremental else _training(report, groups, looks),
         "tasks": _tasks(report, groups, looks) if report.incremental else [],
         "scores": _scores(report.scores),
-        "sizes": _sizes(report.sizes),
+        "sizes": _sizes(report.sizes, report.source_bytes),
         "failures": list(report.failures),
         "protocol": _protocol(report.protocol, report.changed) if report.protocol else None,
         "environment": report.environment,
         "configuration": plain_yaml(report.config),
     }
     names = {"training": "Learning curves", "tasks": "Tasks", "scores": "Scores", "failures": "Not made"}
-    navigation = {key: names.get(key, key.capitalize()) for key, part in parts.items() if part}
+    navigation = {key: names.get(key, key.capitalize()) for key, part in parts.items() if part and key != "meanings"}
     return {"report": report, "navigation": navigation, "tiles": _tiles(report), **parts}
 
 
@@ -169,8 +171,8 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def _sizes(sizes: Mapping[str, Sequence[Size]]) -> dict[str, Any] | None:
-    """A line per set and a column per part, with their sum."""
+def _sizes(sizes: Mapping[str, Sequence[Size]], source: int | None) -> dict[str, Any] | None:
+    """A line per set and a column per part, with their sum and how many times smaller than the source it is."""
     parts = list(dict.fromkeys(size.name for found in sizes.values() for size in found))
     if not parts:
         return None
@@ -181,8 +183,10 @@ def _sizes(sizes: Mapping[str, Sequence[Size]]) -> dict[str, Any] | None:
         total = {"human": human(sum(known)) if known else "", "small": f"{sum(known):,}" if known else ""}
         if known and len(known) < len(found):
             total["small"] += " known"
-        lines.append((name, [_size(by_part.get(part)) for part in parts], total))
-    return {"parts": parts, "lines": lines}
+        ratio = compression(source, sum(known))
+        cells = [_size(by_part.get(part)) for part in parts]
+        lines.append((shown(name), cells, total, times(ratio) if ratio else ""))
+    return {"parts": parts, "lines": lines, "source": human(source) if source else ""}
 
 
 def _size(size: Size | None) -> dict[str, str] | None:

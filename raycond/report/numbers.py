@@ -25,6 +25,11 @@ def share(part: int, whole: int) -> str:
     return f"{percent:.{max(0, 1 - math.floor(math.log10(percent)))}f} %"
 
 
+def times(ratio: float) -> str:
+    """How many times smaller, as 312× or 4.7×."""
+    return f"{ratio:,.{0 if ratio >= 10 else 1}f}×"
+
+
 def signed(value: float, unit: str = "") -> str:
     return f"{value:+.1f}{unit}".replace("-", "−")
 

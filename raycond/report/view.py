@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from raycond.core.text import shown
 from raycond.report import accuracy
-from raycond.report.contents import Picture, Quarantine, Report, Size
-from raycond.report.numbers import digits, human, plain_yaml, share, signed
+from raycond.report.contents import Picture, Quarantine, Report, Size, compression
+from raycond.report.numbers import digits, human, plain_yaml, share, signed, times
 
 MOST_CLASSES, MOST_IMAGES, MOST_EXAMPLES = 20, 10, 3
 LARGE = 192  # pixels; larger pictures go into the page as thumbnails of this side
@@ -20,7 +21,7 @@ SHOWN = 64  # pixels; smaller pictures are enlarged by a whole factor up to this
 SECTIONS = {
     "accuracy": "Accuracy",
     "images": "Images",
-    "w2": "W2",
+    "w2": "Distance (W2)",
     "distortion": "Distortion",
     "sizes": "Sizes",
     "quarantine": "Quarantine",
@@ -37,6 +38,7 @@ def context(report: Report) -> dict[str, Any]:
         "navigation": SECTIONS,
         "tiles": _tiles(report),
         "students": accuracy.students(report.accuracy),
+        "meanings": accuracy.meanings(report.accuracy),
         "galleries": [_gallery(report, ipc) for ipc in sorted(report.galleries)],
         "w2": _w2(report.w2),
         "distortion": _distortion(report),
@@ -56,8 +58,9 @@ def _tiles(report: Report) -> list[dict[str, str]]:
     known = [s.bytes for s in report.sizes if s.bytes is not None]
     if known:
         total = sum(known)
-        of = f", {share(total, report.source_bytes)} of the source" if report.source_bytes else ""
-        tiles.append({"value": human(total), "label": f"condensed set{of}"})
+        ratio = compression(report.source_bytes, total)
+        than = f", {times(ratio)} smaller than the source's {human(report.source_bytes or 0)}" if ratio else ""
+        tiles.append({"value": human(total), "label": f"condensed set{than}"})
     if report.quarantine:
         tiles.append({"value": f"{len(report.quarantine.records):,}", "label": "images in quarantine"})
     return tiles
@@ -65,22 +68,22 @@ def _tiles(report: Report) -> list[dict[str, str]]:
 
 def _gallery(report: Report, ipc: int) -> dict[str, Any]:
     by_class = report.galleries[ipc]
-    shown = [k for k, class_id in enumerate(report.classes.ids) if by_class.get(class_id)]
+    filled = [k for k, class_id in enumerate(report.classes.ids) if by_class.get(class_id)]
     blocks: list[dict[str, Any]] = []
     top = max((p.weight for pictures in by_class.values() for p in pictures), default=0.0) or 1.0
-    for k in shown[:MOST_CLASSES]:
+    for k in filled[:MOST_CLASSES]:
         pictures = sorted(by_class[report.classes.ids[k]], key=lambda p: -p.weight)
         name, class_id = report.classes.names[k], report.classes.ids[k]
         blocks.append(
             {
-                "name": name,
-                "id": class_id if class_id != name else "",
+                "name": shown(name),
+                "id": shown(class_id) if class_id != name else "",
                 "pictures": [_picture(p, top) for p in pictures[:MOST_IMAGES]],
             }
         )
     most = max((len(v) for v in by_class.values()), default=0)
     beside = {what: any(p[what] for block in blocks for p in block["pictures"]) for what in ("decoded", "nearest")}
-    return {"ipc": ipc, "blocks": blocks, "shown": _left_out(len(shown), most), **beside}
+    return {"ipc": ipc, "blocks": blocks, "shown": _left_out(len(filled), most), **beside}
 
 
 def _left_out(classes: int, images: int) -> str:
@@ -158,7 +161,7 @@ def _distortion(report: Report) -> dict[str, Any] | None:
         "ipcs": ipcs,
         "long": len(report.classes) > MOST_CLASSES,
         "lines": [
-            (name, [digits(columns[i][k]) if k < len(columns[i]) else "" for i in ipcs])
+            (shown(name), [digits(columns[i][k]) if k < len(columns[i]) else "" for i in ipcs])
             for k, name in enumerate(report.classes.names)
         ],
         "summary": [
@@ -175,7 +178,13 @@ def _sizes(sizes: Sequence[Size], source: int | None) -> list[dict[str, str]]:
         what = "sum" if len(known) == len(sizes) else "sum of what is known"
         lines.append({**_size(what, sum(known), "", source), "total": "yes"})
     if source is not None and sizes:
-        lines.append({**_size("source images", source, "encoded, as read", None), "total": ""})
+        lines.append({**_size("source images", source, "as they are stored", None), "total": ""})
+    if (ratio := compression(source, sum(known))) is not None:
+        note = "bytes of the source images divided by those of the set"
+        images = next((s.bytes for s in sizes if s.name == "images"), None)
+        if (alone := compression(source, images)) is not None and len(known) > 1:
+            note += f"; by those of its images alone {times(alone)}"
+        lines.append({**_size("compression ratio", None, note, None), "human": times(ratio)})
     return lines
 
 

@@ -161,3 +161,10 @@ def test_a_class_list_of_the_user(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("\n".join(str(9 - k) for k in range(10)))
     nine = open_source("digits:", index_dir="x", class_list=str(tmp_path / "names.txt")).refs(0)
     assert [ref.offset for ref in nine] == [ref.offset for ref in open_source("digits:", index_dir="x").refs(9)]
+
+
+def test_a_listing_counts_the_bytes_of_the_rows(tmp_path: Path) -> None:
+    digits = open_source("digits:", index_dir="x")
+    assert digits.listing(3).bytes == 64 * len(digits.refs(3))
+    source = open_source(str(written(tmp_path)), index_dir="x")
+    assert source.listing(0) == (3, source.fingerprint(0), 3 * 30)

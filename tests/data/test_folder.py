@@ -369,5 +369,6 @@ def test_a_class_list_gives_the_order(tmp_path: Path) -> None:
 
 def test_a_listing_counts_and_fingerprints_at_once(tmp_path: Path) -> None:
     source = open_source(str(tree(tmp_path, {"a": 3, "b": 1})), index_dir="x", limit=2)
-    assert source.listing(0) == (2, source.fingerprint(0))
+    size = sum(Path(ref.uri).stat().st_size for ref in source.refs(0))
+    assert source.listing(0) == (2, source.fingerprint(0), size)
     assert source.listing(1).images == 1

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from raycond.evaluate.method_names import in_order, method_name, uniform_twin
+from raycond.evaluate.method_names import FULL, METHODS, in_order, meaning, method_name, uniform_twin
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,13 @@ def test_order_of_every_table() -> None:
         "ddoq vae sqrt", "ddoq vae density", "d4m vae [b]", "ddoq vae sqrt [b]", "dm", "kip", "full",
     ]  # fmt: skip
     assert in_order(random.Random(0).sample(expected * 2, 2 * len(expected))) == expected
+
+
+def test_every_known_name_has_a_meaning() -> None:
+    for method in (*METHODS, FULL, "d4m", "ddoq", "rded", "dm", "d4m vae", "ddoq sd:x density", "ddoq medoid sqrt [b]"):
+        assert meaning(method), method
+    assert meaning("zeta") == ""
+    assert "codebook" in meaning("d4m")
+    assert "in proportion to their number" in meaning("ddoq vae density")
+    assert meaning("ddoq vae sqrt [a\nb]").endswith("of the set a\\nb")
+    assert meaning("dm density") == meaning("dm")

@@ -67,6 +67,17 @@ def test_a_difference_is_clear_beyond_two_deviations_of_a_difference(factor: flo
     assert ("beyond" if clear else "within") + " two standard deviations (2.8)" in table.sentences([found])[0]
 
 
+@pytest.mark.parametrize(("seeds", "clear"), [(1, None), (2, None), (3, True)])
+def test_better_is_said_from_three_seeds_on(seeds: int, clear: bool | None) -> None:
+    """Two seeds may agree by chance: their deviation says too little."""
+    rows = [row("random", 10, seed, 50.0 + 0.01 * seed) for seed in range(seeds)]
+    rows += [row("ddoq", 10, seed, 90.0 + 0.01 * seed) for seed in range(3)]
+    (found,) = table.compare(table.summarise(rows))
+    assert found.clear is clear
+    assert (found.spread is None) == (seeds == 1)
+    assert ("no verdict" in table.sentences([found])[0]) == (clear is None)
+
+
 def test_best_of_checks_is_summarised_beside_the_last() -> None:
     found = next(s for s in table.summarise(ROWS) if s.method == "ddoq")
     assert (found.best_mean, found.best_std) == (pytest.approx(94.1), pytest.approx(1.0))
@@ -106,8 +117,12 @@ def test_weighted_sets_are_compared_with_their_uniform_twins() -> None:
 
 def test_text_is_aligned_and_shows_the_full_data_once() -> None:
     text = table.text([*ROWS, row("random", 1, 0, 55.0, student="resnet18")])
-    first, second = text.split("\n\n")
+    legend, first, second = text.split("\n\n")
     lines = first.splitlines()
+    assert legend.splitlines()[0] == "IPC: images per class. The methods are"
+    assert re.split(r"  +", legend.splitlines()[1]) == ["", "random", "real images drawn at random"]
+    assert "codebook" in legend  # what d4m is
+    assert "zeta" not in legend  # nobody knows what that is
     assert lines[0] == "convnet3, protocol quick: top-1 %, last step, mean ± standard deviation over 1 to 3 seeds"
     assert lines[1].split() == ["method", "IPC", "1", "IPC", "10", "all", "images"]
     assert [line.split()[0] for line in lines[2:7]] == ["random", "d4m", "ddoq", "zeta", "full"]
@@ -116,7 +131,7 @@ def test_text_is_aligned_and_shows_the_full_data_once() -> None:
     assert first.count("97.0") == 1
     assert "ddoq against random, IPC 10: +13.0 points, beyond two standard deviations (2.8)" in lines
     assert "ddoq against d4m, IPC 10: +0.5 points, within two standard deviations (2.8)" in lines
-    assert "zeta against random, IPC 10: -31.0 points, no verdict: needs at least two seeds of each" in lines
+    assert "zeta against random, IPC 10: -31.0 points, no verdict: needs at least 3 seeds of each" in lines
     assert second.startswith("resnet18")
     assert "55.0" in second
 
@@ -124,7 +139,8 @@ def test_text_is_aligned_and_shows_the_full_data_once() -> None:
 def test_text_shows_the_own_variant_and_names_the_labeler() -> None:
     rows = [replace(r, labeler="once:r18") for r in ROWS[:3]]
     text = table.text([*rows, *(replace(r, variant="hard", top1=1.0) for r in rows)])
-    assert text.splitlines()[0].startswith("convnet3, protocol quick, labels once:r18: top-1 %")
+    assert text.split("\n\n")[1].startswith("convnet3, protocol quick, labels once:r18: top-1 %")
+    assert table.text(rows, differences=False).startswith("convnet3, protocol quick, labels once:r18: top-1 %")
     assert "94.0 ± 1.0" in text
     assert "1.0 ± 0.0" not in text
     assert "1.0 ± 0.0" in table.text([replace(r, variant="hard", top1=1.0) for r in rows], variant="hard")
@@ -135,9 +151,9 @@ def test_many_differences_are_a_table() -> None:
     names = ("random", "d4m vae", "ddoq vae sqrt", "ddoq vae density")
     rows = [
         row(name, ipc, seed, 50.0 + 10 * k + seed)
-        for k, name in enumerate(names) for ipc in (1, 10, 50) for seed in range(2)
+        for k, name in enumerate(names) for ipc in (1, 10, 50) for seed in range(3)
     ]  # fmt: skip
-    lines = table.text(rows).splitlines()
+    lines = table.text(rows).split("\n\n")[1].splitlines()
     assert re.split(r"  +", lines[6]) == ["points; * beyond two standard deviations", "IPC 1", "IPC 10", "IPC 50"]
     assert lines[7].split() == ["d4m", "vae", "against", "random", "+10.0*", "+10.0*", "+10.0*"]
     assert lines[9].startswith("ddoq vae sqrt against d4m vae")
@@ -148,6 +164,7 @@ def test_names_from_folders_are_shown_on_one_line() -> None:
     name = "d4m vae [a\x1b[31m\nb]"
     rows = [row(method, ipc, seed, 50.0 + seed) for method in ("random", name) for ipc in (1, 2) for seed in range(2)]
     lines = table.text([replace(r, student="x\ny", labeler="\u202e") for r in rows]).splitlines()
-    assert len(lines) == 6
+    assert len(lines) == 10
     assert all(line.isprintable() for line in lines)
-    assert "d4m vae [a\\x1b[31m\\nb]" in lines[3]
+    assert "d4m vae [a\\x1b[31m\\nb]" in lines[2]
+    assert "d4m vae [a\\x1b[31m\\nb]" in lines[7]

@@ -1,68 +1,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from raycond.evaluate import Row, preset
-from raycond.evaluate.table import Check
-from raycond.report import GridReport, Size, render_grid, write_grid_report
+from raycond.evaluate import preset
+from raycond.report import GridReport, render_grid, write_grid_report
+from tests.report.make import grid_report, rows
 from tests.report.page import HOSTILE, Page, require_self_contained
 
-TOP1 = {"random": 60.0, "medoid": 64.0, "d4m vae": 70.0, "ddoq vae sqrt": 80.0, "ddoq vae density": 71.0, "full": 97.0}
-LABELS = f"teacher:{HOSTILE}"
-
-
-def rows(students: Sequence[str] = ("convnet3",), ipcs: Sequence[int] = (1, 10), checks: int = 3) -> list[Row]:
-    """Accuracies TOP1 + seed, by two points more at every further IPC, on a curve that rises to them."""
-    result = []
-    for student in students:
-        for method, top1 in TOP1.items():
-            for k, ipc in enumerate(ipcs if method != "full" else [None]):
-                for seed in range(3):
-                    last = top1 + 2 * k + seed
-                    curve = tuple(Check(100 * c, float(c), last - checks + c, 1.0) for c in range(1, checks + 1))
-                    row = Row(method, ipc, student, seed, last, last + 0.5, 300, 60.0, 10, "quick")
-                    result.append(replace(row, labeler=LABELS, memory=3 << 20, curve=curve))
-    return result
-
-
-def report() -> GridReport:
-    own = rows()
-    return GridReport(
-        title=f"grid {HOSTILE}",
-        subtitle="one set",
-        rows=[*own, *(replace(row, variant="hard", top1=1.0) for row in own)],
-        distortion={m: {1: 900.0 - k, 10: 30.25 - k} for k, m in enumerate(TOP1) if m != "full"},
-        scores=[
-            {"method": HOSTILE, "IPC": 1, "HLR": "30.1 ± 0.4", "LRS": 19.125},
-            {"method": "d4m vae", "IPC": 10, "LRS": None, "ARS": 27.0},
-        ],
-        failures=[f"ddoq {HOSTILE}: the loss is nan"],
-        protocol={
-            **preset("rded").to_dict(),
-            "rules": [
-                {"if": {"ipc_min": 2, "ipc_max": 10, "classes_min": 100}, "set": {"batch": 100}},
-                {
-                    "if": {"classes_min": 9, "classes_max": 9, "students": ["vgg*"]},
-                    "set": {"lr": 5e-4, "flip": False},
-                },
-            ],
-        },
-        changed=["batch", "lr"],
-        sizes={
-            f"a {HOSTILE}": [Size("images", 2048, "PNG"), Size("labels", 100, "int64"), Size("label generator", None)],
-            "b": [Size("images", 1024, "PNG")],
-        },
-        environment={"torch": "2.14"},
-        config={"sets": (HOSTILE,)},
-    )
-
-
-HTML = render_grid(report())
+HTML = render_grid(grid_report())
 PAGE = Page(HTML)
 TEXT = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", HTML))
 
@@ -84,14 +33,14 @@ def test_nothing_comes_from_outside_the_file() -> None:
 
 
 def test_same_report_same_bytes(tmp_path: Path) -> None:
-    write_grid_report(str(tmp_path / "a.html"), report())
+    write_grid_report(str(tmp_path / "a.html"), grid_report())
     assert (tmp_path / "a.html").read_bytes() == HTML.encode()
 
 
 def test_tiles() -> None:
     assert "5 methods" in TEXT
     assert "1 · 10 images per class" in TEXT
-    assert "83.0 % top-1, ddoq vae sqrt, IPC 10; all images 98.0 %" in TEXT
+    assert "83.0 % top-1 accuracy, ddoq vae sqrt, 10 images per class; all images 98.0 %" in TEXT
     assert "66 trainings, 3 seeds, 1 h 6 min, at most 3.0 MiB of memory" in TEXT
     assert "1 failed and are missing below" in TEXT
 
@@ -123,10 +72,10 @@ def test_every_plot_is_there() -> None:
 
 
 def test_curves_are_against_steps_where_the_protocol_counts_them() -> None:
-    page = render_grid(replace(report(), protocol={"name": "quick", "steps": 300}))
+    page = render_grid(replace(grid_report(), protocol={"name": "quick", "steps": 300}))
     assert 'aria-label="accuracy against step"' in section("training", page)
     flat = [replace(row, curve=row.curve[-1:]) for row in rows()]
-    assert 'id="training"' not in render_grid(replace(report(), rows=flat))
+    assert 'id="training"' not in render_grid(replace(grid_report(), rows=flat))
 
 
 def test_scores_are_plain_rows() -> None:
@@ -161,12 +110,12 @@ def test_protocol_marks_what_is_assumed_and_what_was_changed() -> None:
 
 
 def test_a_setting_changed_under_its_former_name_is_marked() -> None:
-    html = section("protocol", render_grid(replace(report(), changed=["smoothing"])))
+    html = section("protocol", render_grid(replace(grid_report(), changed=["smoothing"])))
     assert re.search(r"<tr><th>cosine_smoothing</th><td>2</td><td><span class=.changed.>changed", html)
 
 
 def test_class_incremental_has_a_plot_per_ipc_over_the_tasks() -> None:
-    page = render_grid(replace(report(), incremental=True))
+    page = render_grid(replace(grid_report(), incremental=True))
     html = section("tasks", page)
     assert html.count('aria-label="accuracy against task"') == 2
     assert "IPC 1</figcaption>" in html
@@ -192,7 +141,24 @@ def test_one_method_is_enough(method: str) -> None:
 
 
 def test_one_seed_gives_numbers_without_deviations() -> None:
-    page = render_grid(replace(report(), rows=[row for row in rows() if row.seed == 0]))
+    page = render_grid(replace(grid_report(), rows=[row for row in rows() if row.seed == 0]))
     assert "80.0 <small>n=1" in page
-    assert "one seed" in page
+    assert "fewer than 3 seeds" in page
     assert page.count("<svg") == 4
+
+
+def test_the_compression_of_each_set() -> None:
+    assert "compression" not in section("sizes")
+    page = render_grid(replace(grid_report(), source_bytes=2**20))
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", section("sizes", page)))
+    assert "2,148 known 488×" in text
+    assert "b 1.0 KiB 1,024, PNG 1.0 KiB 1,024 1,024×" in text
+    assert "bytes of the source images (1.0 MiB, as they are stored) divided by those of the set" in text
+
+
+def test_methods_are_explained_once() -> None:
+    html = section("accuracy")
+    assert html.count("real images drawn at random") == 1
+    assert "decoded by the codec" in html
+    assert "by the square root of their number" in html
+    assert "images per class" in html

@@ -12,42 +12,10 @@ from PIL import Image
 
 from raycond.data.classes import Classes
 from raycond.data.quarantine import BadRecord
-from raycond.evaluate import Row
 from raycond.report import Picture, Quarantine, Report, Size, render, write_report
 from raycond.report.numbers import human, share
+from tests.report.make import png, report
 from tests.report.page import HOSTILE, Page, require_self_contained
-
-
-def png(side: int, value: int = 100) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(np.full((side, side, 3), value, np.uint8)).save(out, "PNG")
-    return out.getvalue()
-
-
-def report(classes: int = 3, images: int = 4, side: int = 8) -> Report:
-    listed = Classes.of([f"n{k:04d}" for k in range(classes)], [f"{HOSTILE} {k}" for k in range(classes)])
-    weights = [1 + 0.125 * (k - (images - 1) / 2) for k in range(images)]  # lightest first
-    pictures = [Picture(png(side, k), weight, 10 + k) for k, weight in enumerate(weights)]
-    rows = [
-        Row(method, ipc, "convnet3", seed, top1 + seed, top1 + seed, 200, 0.5, 30, "quick")
-        for method, ipc, top1 in (("random", 4, 70.0), ("ddoq", 4, 80.0), ("d4m", 4, 79.5), ("full", None, 97.0))
-        for seed in range(3)
-    ]
-    values = {("d4m", "uniform"): 40.0, ("d4m", "voronoi"): 30.0, ("ours", "uniform"): 20.0, ("ours", "voronoi"): 19.0}
-    return Report(
-        title=f"run {HOSTILE}",
-        classes=listed,
-        config={"source": HOSTILE, "ipc": (4,), "nested": {"lr": 0.005}},
-        galleries={4: dict.fromkeys(listed.ids, pictures)},
-        distortion={4: [100.0 + k for k in range(classes)]},
-        accuracy=rows,
-        w2=[{"ipc": 4, "centroids": c, "weights": w, "w2": v, "ess": 0.5} for (c, w), v in values.items()],
-        sizes=[Size("images", 2048, "PNG"), Size("label generator", None), Size("weights", 48, "float32")],
-        source_bytes=4096 * 100,
-        quarantine=Quarantine([BadRecord("a", 0, "n0000", f"/x/{HOSTILE}.jpg", "truncated")] * 5, 500),
-        environment={"torch": "2.14"},
-    )
-
 
 HTML = render(report())
 PAGE = Page(HTML)
@@ -191,3 +159,50 @@ def test_pictures_of_every_stored_format_and_their_nearest_real_image(kind: str)
     assert base64.b64encode(near).decode() in page
     assert "the real image nearest to its latent" in page
     assert "the real image nearest to its latent" not in HTML
+
+
+def test_words_are_explained_where_they_are_first_used() -> None:
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", HTML)).replace("&#39;", "'")
+    assert text.index("IPC is the number of images per class") < text.index("IPC 4")
+    assert "random real images drawn at random" in text
+    assert "d4m D4M: images made from the centroids of each class's latents (its codebook)" in text
+    assert "ddoq DDOQ: images as of D4M, each weighted by the real images" in text
+    assert "full all training images" in text
+    assert "W2 is the Wasserstein-2 distance" in text
+    assert "effective sample size" in text
+
+
+def test_the_compression_ratio_is_in_the_tile_and_in_the_table() -> None:
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", HTML))
+    assert "2.0 KiB condensed set, 195× smaller than the source&#39;s 400 KiB" in text
+    expected = (
+        "compression ratio 195× bytes of the source images divided by those of the set; by those of its images alone"
+    )
+    assert f"{expected} 200×" in text
+    unknown = render(replace(report(), source_bytes=None))
+    assert "compression" not in unknown
+    assert "smaller than" not in unknown
+    assert "compression" not in render(replace(report(), sizes=[Size("images", None)]))
+
+
+def test_why_centroids_of_a_small_codec_look_woven() -> None:
+    assert "woven" not in HTML
+    page = render(replace(report(), trained_codec=True))
+    assert "Decoded centroids look woven: the codec is a small one" in page
+    assert "woven" not in render(replace(report(), trained_codec=True, galleries={}))
+
+
+@pytest.mark.parametrize(("seeds", "words"), [(1, "fewer than 3 seeds"), (2, "fewer than 3 seeds"), (3, "better")])
+def test_better_is_said_from_three_seeds_on(seeds: int, words: str) -> None:
+    rows = [row for row in report().accuracy if row.seed < seeds]
+    page = render(replace(report(), accuracy=rows))
+    assert (">better<" in page) == (words == "better")
+    assert f">{words}<" in page
+
+
+def test_odd_class_names_are_shown_on_one_line() -> None:
+    classes = Classes(("a", "b", "c"), ("x\u202ey", "\x1b[31m", "p\nq"))
+    page = render(replace(report(), classes=classes, galleries={4: {"a": [Picture(png(8), 1.0, 1)]}}))
+    assert "x\\u202ey" in page
+    assert "\x1b" not in page
+    assert "p\\nq" in page

@@ -147,6 +147,7 @@ def _run(config: QuantizeConfig, run: QuantizeRun) -> None:
 def _stages(config: QuantizeConfig, run: QuantizeRun, runner: Runner) -> None:
     listed = listings(run.source)
     require_enough_images(run.source, listed, config.ipc)
+    run.source_bytes = sum(one.bytes for one in listed)
     fingerprints = [one.fingerprint for one in listed]
     if run.val is not None:  # before the work, not at its end
         require_disjoint(

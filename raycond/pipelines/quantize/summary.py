@@ -58,6 +58,7 @@ class QuantizeRun(Timed):
     codebooks: dict[tuple[int, int], Facts] = field(default_factory=dict)
     rows: list[table.Row] = field(default_factory=list)
     bad: list[BadRecord] = field(default_factory=list)
+    source_bytes: int = 0  # of the source's images as they are stored
     overlap: Overlap | None = None  # of validation and training images, where there was an evaluation
     failures: list[str] = field(default_factory=list)
     computed: dict[str, int] = field(default_factory=dict)
@@ -126,6 +127,8 @@ def build_report(config: QuantizeConfig, run: QuantizeRun) -> Report:
             Size("label generator", storage["label_generator"], "none: hard labels"),
             Size("latents", storage["latents"], "float32, for other generators"),
         ],
+        source_bytes=run.source_bytes or None,
+        trained_codec=config.codec == "train",
         quarantine=Quarantine(run.bad, len(run.bad) + run.images(config.ipc[0])),
         environment=_environment(run),
         missing=missing,
