@@ -5,20 +5,21 @@ memory gives 4 bytes in the time of 60 operations and more, that is all of the t
 once by its program, with its neighbors from the cache, goes through filter, bias, norms and activation in registers,
 and is added to its pooled entry there. Per image pair of ConvNet on 28×28 pixels, whose first level has 364² entries:
 
-    passes   2 layers × ~60 reads or writes × 4 bytes × 132,496             63.6 MB
-    fused    layer 1 writes (K, K + T): 8 bytes × 132,496                    1.06 MB
+    passes   (42 + 61) reads or writes × 4 bytes × 132,496                      54.6 MB
+    fused    layer 1 writes (K, K + T): 8 bytes × 132,496                       1.06 MB
              layer 2 reads them and writes pooled entries: 8 × (132,496 + 86²)  1.12 MB
-             levels 2 and 3: 8 × (86² + 19² + 19² + 3²)                      0.07 MB
+             levels 2 and 3: 8 × (86² + 19² + 19² + 3²)                         0.07 MB
 
-28 times fewer bytes for about 2 × 60 operations per entry. ConvNet3 pools in its first layer, so that nothing at full
-resolution is ever written. Derivatives take the same shape: one kernel per layer computes it again from what entered,
-and gathers the gradient of what left.
+24 times fewer bytes, for about 60 operations per entry and layer. ConvNet3 pools in its first layer, so that nothing
+at full resolution is ever written. Derivatives take the same shape: one kernel per layer computes it again from what
+entered, and gathers the gradient of what left.
 
 Image pairs (i, j) are the last axes of all arrays; a program has a tile of them and one pixel pair, or the 16 pairs
 that a pooling joins. Planes are stored for all pixels of an image, (2, 2·ry + 1, 2·rx + 1, h, w, i, j), also for those
 whose p + d is outside; programs of these write 0.
 """
 
+# mypy: allow-untyped-defs
 from __future__ import annotations
 
 import math
@@ -41,12 +42,12 @@ PI = tl.constexpr(math.pi)
 
 
 @triton.jit
-def _add(a, b):  # type: ignore[no-untyped-def]
+def _add(a, b):
     return a + b
 
 
 @triton.jit
-def _acos(m):  # type: ignore[no-untyped-def]
+def _acos(m):
     """Cephes' polynomial, 2 units in the last place."""
     a = tl.abs(m)
     outer = a > 0.5
@@ -59,7 +60,7 @@ def _acos(m):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _angles(k, p, q):  # type: ignore[no-untyped-def]
+def _angles(k, p, q):
     """m = −cos θ, sin θ and π − θ; sin θ is 0 and the angle 0 or π within the tolerance."""
     m = -k / (p[:, None] * q[None, :])
     squared = 1.0 - m * m
@@ -70,7 +71,7 @@ def _angles(k, p, q):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _neighbors(planes, plane, py, px, qy, qx, i, j, I, J, H, W):  # type: ignore[no-untyped-def]
+def _neighbors(planes, plane, py, px, qy, qx, i, j, I, J, H, W):
     """Σ over 3×3 neighbors inside both images of an array (planes, h, w, i, j)."""
     total = tl.full([i.shape[0], j.shape[0]], 0.0, tl.float32)
     pairs = (i[:, None] < I) & (j[None, :] < J)
@@ -85,12 +86,12 @@ def _neighbors(planes, plane, py, px, qy, qx, i, j, I, J, H, W):  # type: ignore
 
 
 @triton.jit
-def _inside(p, q, side):  # type: ignore[no-untyped-def]
+def _inside(p, q, side):
     return (p >= 0) & (p < side) & (q >= 0) & (q < side)
 
 
 @triton.jit
-def _products(images_x, images_z, py, px, qy, qx, i, j, I, J, H, W, channels):  # type: ignore[no-untyped-def]
+def _products(images_x, images_z, py, px, qy, qx, i, j, I, J, H, W, channels):
     """Σ over 3×3 neighbors and channels of x · z, images (C, h, w, n)."""
     total = tl.full([i.shape[0], j.shape[0]], 0.0, tl.float32)
     for c in range(channels):
@@ -108,7 +109,7 @@ def _products(images_x, images_z, py, px, qy, qx, i, j, I, J, H, W, channels):  
 
 @triton.jit
 def _before(entering, images_x, images_z, plane, py, px, qy, qx, i, j, I, J, H, W, count, channels, weight, bias,
-            FIRST: tl.constexpr):  # type: ignore[no-untyped-def] # fmt: skip
+            FIRST: tl.constexpr):  # fmt: skip
     """K and T before the activation. count: planes of each of the two."""
     if FIRST:
         k = weight * _products(images_x, images_z, py, px, qy, qx, i, j, I, J, H, W, channels) + bias
@@ -122,7 +123,7 @@ def _before(entering, images_x, images_z, plane, py, px, qy, qx, i, j, I, J, H, 
 @triton.jit
 def _forward(entering, images_x, images_z, norms_x, norms_z, out, I, J, across, H, W, ry, rx, out_h, out_w, out_ry,
              out_rx, channels, weight, bias, gain, FIRST: tl.constexpr, POOL: tl.constexpr, ROWS: tl.constexpr,
-             COLUMNS: tl.constexpr):  # type: ignore[no-untyped-def] # fmt: skip
+             COLUMNS: tl.constexpr):  # fmt: skip
     """One entry that leaves a layer, after the pooling if there is one, for a tile of image pairs."""
     position = tl.program_id(0)
     i = tl.program_id(1) // across * ROWS + tl.arange(0, ROWS)
@@ -160,7 +161,7 @@ def _forward(entering, images_x, images_z, norms_x, norms_z, out, I, J, across, 
 @triton.jit
 def _backward(entering, images_x, images_z, norms_x, norms_z, after, head, out, by_p, by_q, I, J, down, across, H, W,
               ry, rx, next_h, next_w, next_ry, next_rx, channels, weight, bias, gain, share, FIRST: tl.constexpr,
-              POOL: tl.constexpr, LAST: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # type: ignore[no-untyped-def] # fmt: skip
+              POOL: tl.constexpr, LAST: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
     """The gradient by (K, T) before the activation, at one entry for a tile of image pairs.
 
     after: the same of the next layer, which its filter, and the pooling between, bring here; head (2, i, j) instead for
@@ -232,12 +233,13 @@ class FusedRecursion(Recursion):
         pool = self.network.levels[level].pool and (last or layer + 1 in self.first_layer)
         (H, W), (ry, rx) = self.sizes[level], self.radii[level]
         if not pool:
-            out = H, W, ry, rx
+            size, radius = self.sizes[level], self.radii[level]
         elif not last:
-            out = *self.sizes[level + 1], *self.radii[level + 1]
+            size, radius = self.sizes[level + 1], self.radii[level + 1]
         else:
-            gap = self.network.head == "gap"
-            out = *self.final_size, *((side - 1 if gap else 0) for side in self.final_size)
+            size = self.final_size
+            radius = (0, 0) if self.network.head == "flatten" else (size[0] - 1, size[1] - 1)
+        out = (*size, *radius)
         return {"H": H, "W": W, "ry": ry, "rx": rx, "out": out, "POOL": pool, "FIRST": layer == 0}
 
     def _scalars(self, layer: int, x: Fields) -> dict[str, Any]:

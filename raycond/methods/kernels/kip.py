@@ -27,7 +27,8 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8
 class KipConfig:
     """Defaults are those of the published code. lr: Adam's, of images and labels. targets: images of a step's batch.
     reg: times the mean diagonal of the kernel. allow_raise: of reg, where the kernel is singular. dtype: of kernels
-    with targets, float32 or float64; support_dtype: of the support with itself, which is factored. block: images a side. device: that blocks are computed on."""
+    with targets, float32 or float64; support_dtype: of the support with itself, which is factored. block: images a
+    side. device: that blocks are computed on."""
 
     network: Architecture
     lr: float = 4e-2
