@@ -69,9 +69,6 @@ class DualActivation(Protocol):
     def gradients(self, saved: Saved, p: Tensor, q: Tensor, gain: float, grad: Tensor) -> Gradients:
         """grad: by what `__call__` wrote."""
 
-    def kernel(self, k: Tensor, p: Tensor, q: Tensor) -> Tensor:
-        """K' from K with torch's own derivative, finite everywhere; norms of the shape of K."""
-
 
 class Relu:
     scale = 1.0
@@ -112,15 +109,6 @@ class Relu:
         k += bent.mul_((1 / p)[..., None]).mul_((1 / q)[..., None, :])
         return Gradients(k, t, log_norm)
 
-    def kernel(self, k: Tensor, p: Tensor, q: Tensor) -> Tensor:
-        m = -k / (p * q)
-        squared = 1 - m.square()
-        flat = squared <= TOLERANCE[k.dtype]
-        root = torch.where(flat, 1.0, squared).sqrt()  # differentiable everywhere, and not used where flat
-        straight = (m < 0).to(m.dtype) * math.pi
-        angle = torch.where(flat, straight, torch.atan2(root, m))
-        return p * q * (torch.where(flat, 0.0, root) - angle * m) / (2 * math.pi)
-
 
 class Erf:
     scale = 2.0
@@ -157,9 +145,6 @@ class Erf:
         log_norm = (k * m).mul_(norms).mul_(0.5).sub_(bent)
         k += bent.mul_(m).div_(norms).mul_(-2)
         return Gradients(k, t, log_norm)
-
-    def kernel(self, k: Tensor, p: Tensor, q: Tensor) -> Tensor:
-        return (2 / math.pi) * torch.asin(2 * k / (p * q))
 
 
 ACTIVATIONS: dict[str, DualActivation] = {"relu": Relu(), "erf": Erf()}

@@ -5,14 +5,14 @@ memory gives 4 bytes in the time of 60 operations and more, that is all of the t
 once by its program, with its neighbors from the cache, goes through filter, bias, norms and activation in registers,
 and is added to its pooled entry there. Per image pair of ConvNet on 28×28 pixels, whose first level has 364² entries:
 
-    passes   2 layers × ~60 reads or writes × 4 bytes × 132,496             63.6 MB
-    fused    layer 1 writes (K, K + T): 8 bytes × 132,496                    1.06 MB
+    passes   (42 + 61) reads or writes × 4 bytes × 132,496                      54.6 MB
+    fused    layer 1 writes (K, K + T): 8 bytes × 132,496                       1.06 MB
              layer 2 reads them and writes pooled entries: 8 × (132,496 + 86²)  1.12 MB
-             levels 2 and 3: 8 × (86² + 19² + 19² + 3²)                      0.07 MB
+             levels 2 and 3: 8 × (86² + 19² + 19² + 3²)                         0.07 MB
 
-28 times fewer bytes for about 2 × 60 operations per entry. ConvNet3 pools in its first layer, so that nothing at full
-resolution is ever written. Derivatives take the same shape: one kernel per layer computes it again from what entered,
-and gathers the gradient of what left.
+24 times fewer bytes, for about 60 operations per entry and layer. ConvNet3 pools in its first layer, so that nothing
+at full resolution is ever written. Derivatives take the same shape: one kernel per layer computes it again from what
+entered, and gathers the gradient of what left.
 
 Image pairs (i, j) are the last axes of all arrays; a program has a tile of them and one pixel pair, or the 16 pairs
 that a pooling joins. Planes are stored for all pixels of an image, (2, 2·ry + 1, 2·rx + 1, h, w, i, j), also for those
@@ -20,8 +20,6 @@ whose p + d is outside; programs of these write 0.
 """
 
 # mypy: allow-untyped-defs
-# Triton compiles functions from their source and takes no annotations.
-
 from __future__ import annotations
 
 import math
@@ -235,12 +233,13 @@ class FusedRecursion(Recursion):
         pool = self.network.levels[level].pool and (last or layer + 1 in self.first_layer)
         (H, W), (ry, rx) = self.sizes[level], self.radii[level]
         if not pool:
-            out: tuple[int, ...] = H, W, ry, rx
+            size, radius = self.sizes[level], self.radii[level]
         elif not last:
-            out = *self.sizes[level + 1], *self.radii[level + 1]
+            size, radius = self.sizes[level + 1], self.radii[level + 1]
         else:
-            gap = self.network.head == "gap"
-            out = *self.final_size, *((side - 1 if gap else 0) for side in self.final_size)
+            size = self.final_size
+            radius = (0, 0) if self.network.head == "flatten" else (size[0] - 1, size[1] - 1)
+        out = (*size, *radius)
         return {"H": H, "W": W, "ry": ry, "rx": rx, "out": out, "POOL": pool, "FIRST": layer == 0}
 
     def _scalars(self, layer: int, x: Fields) -> dict[str, Any]:

@@ -88,7 +88,8 @@ def solve_labels(
 
     The condition number of the equations is the square of the kernel's: give targets in float64 where that is
     affordable. Raises as `NormalEquations` does, and UserError for a support of more images than there are targets
-    before anything is computed."""
+    before anything is computed.
+    """
     require_fewer(len(support), len(targets))
     labels = centered_labels(target_labels, classes)
     sums = NormalEquations(len(support), classes)

@@ -10,12 +10,13 @@ import torch
 
 from raycond.core.errors import UserError
 from raycond.methods.kernels.architecture import Architecture, Shape
-from raycond.methods.kernels.ntk import kernel_matrix, kernel_vjp, tile_of
+from raycond.methods.kernels.ntk import kernel_matrix, tile_of
 from raycond.methods.kernels.self_covariance import IMAGES
 
 FORWARD_ARRAYS, TAPE_ARRAYS, BACKWARD_ARRAYS = 11, 5, 9  # of one plane of a tile that are alive at once
+LIBRARIES = 2**26  # bytes that torch and its libraries take for themselves on first use
 SELF_ARRAYS = 8  # of a self-covariance for its derivative, per layer
-VJP_COST = 4.0  # of a block and its vector-Jacobian product, in times of the block alone
+VJP_COST = 4.2  # of a block and its vector-Jacobian product by one side, in times of the block; measured on CPUs
 SOLVER_MATRICES = 5  # (n, n): kernel, regularized kernel, factor, derivative and its symmetric form
 
 
@@ -94,7 +95,7 @@ def block_bytes(work: Work, block: int) -> int:
         own = min(IMAGES, block) * self_pairs * 8 * SELF_ARRAYS
     else:
         tile, own = plane * FORWARD_ARRAYS + kept, min(IMAGES, block) * self_pairs * 8 * 2
-    return images + block * block * (item + 8) + max(tile, own)
+    return LIBRARIES + images + block * block * (item + 8) + max(tile, own)
 
 
 def solver_bytes(work: Work) -> int:
@@ -120,23 +121,6 @@ def measured_rate(work: Work, *, seconds: float = 1.0, device: str = "cpu") -> f
         if taken < seconds / 8:
             count *= 2
     return best
-
-
-def measured_vjp_cost(work: Work, *, images: int = 8, device: str = "cpu") -> float:
-    """Seconds of a block and its vector-Jacobian product by the rows, in times of the block alone."""
-    random = torch.Generator().manual_seed(0)
-    x, z = (torch.randn(n, *work.shape, generator=random, dtype=work.dtype).to(device) for n in (images, 8 * images))
-    times = []
-    for call in (
-        lambda: kernel_matrix(work.network, x, z),
-        lambda: kernel_vjp(work.network, x, z, x.new_ones(len(x), len(z)), sides=(True, False)),
-    ):
-        call()
-        started = time.perf_counter()
-        call()
-        _wait(device)
-        times.append(time.perf_counter() - started)
-    return 1 + times[1] / times[0]
 
 
 def _entries(work: Work) -> float:

@@ -1,14 +1,15 @@
 """The recursion over planes of pixel pairs that gives the kernels of a tile of image pairs, and its adjoint.
 
 A tile is small enough for its planes to stay in the processor's cache. Each plane runs through all layers of a level
-before the next one is begun; only what leaves a level through a pooling is kept, an eighth of the entries or less. The
+before the next one is begun; only what leaves a level through a pooling is kept, a sixteenth of the entries or so. The
 adjoint goes through the levels backwards, computes each plane again from what entered its level, and keeps what its
 derivative needs for that plane only: no graph exists, of a tile or of anything larger.
 
 Stored planes hold (K, K + T), both multiplied by the weight σ_w²/9 of the convolution to come, so that a layer is: add
-up 3×3 neighbors, add σ_b², divide by norms, apply the activation. Per entry of a plane and layer that is 6.2 passes of
-reading and writing for each of the two arrays in the filter and bias, and 13 in the activation, of which √ and atan2
-take half of the time.
+up 3×3 neighbors, add σ_b², divide by norms, apply the activation. An entry of a layer is read or written 61 times: 24
+in the two filters, 4 for the biases, 4 for the norms, 9 for sine and angle, 14 for K' and K' + T', 6 in a pooling; 42
+times in the first layer, where K and T are the same. All but the images stay in the cache, where such a pass takes a
+tenth of a nanosecond per entry on one core of 2.6 GHz; √ (0.4) and atan2 (1.4) take a third of the time.
 """
 
 from __future__ import annotations
@@ -177,7 +178,9 @@ class Recursion:
                 tape: list[Saved] = []
                 plane = self._plane(k, d, x, z, entering[k].get(d), tape)
                 grad = unpool(coarse, d, self.sizes[k], plane) if level.pool else head.expand_as(plane)
-                fine[d] = self._plane_backward(k, d, x, z, grad, tape, x_grads, z_grads)
+                entered = self._plane_backward(k, d, x, z, grad, tape, x_grads, z_grads)
+                if entered is not None:
+                    fine[d] = entered
             coarse = fine
 
     def _plane_backward(
@@ -190,8 +193,9 @@ class Recursion:
         tape: list[Saved],
         x_grads: Fields | None,
         z_grads: Fields | None,
-    ) -> Tensor:
-        """From the gradient by a plane that leaves level k to the one by the plane that enters it."""
+    ) -> Tensor | None:
+        """From the gradient by a plane that leaves level k to the one by the plane that enters it; None if that is
+        the product of images, whose gradient is added to."""
         for layer, saved in zip(reversed(self._layers(k)), reversed(tape), strict=True):
             p, q = self._norms(layer, k, d, x, z)
             grads = self.activation.gradients(saved, p, q, self._gain(layer), grad)
@@ -201,7 +205,7 @@ class Recursion:
                 z_grads.norms[layer][moved(self.sizes[k], d)] += grads.log_norm.sum(2)
             if saved.tangent is None:
                 self._image_gradients(d, x, z, grads.k.add_(grads.t), x_grads, z_grads)
-                return grad
+                return None
             grad = self._filter(torch.stack((grads.k, grads.t)))
         return grad
 

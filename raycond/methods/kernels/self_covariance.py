@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from raycond.methods.kernels.activation import ACTIVATIONS
+from raycond.methods.kernels.activation import ACTIVATIONS, DualActivation, Saved
 from raycond.methods.kernels.architecture import Architecture
 from raycond.methods.kernels.planes import Planes, box, displacements, moved, pool_into, pooled, region
 
@@ -51,7 +51,7 @@ def _norms(network: Architecture, images: Tensor) -> list[Tensor]:
             norm = activation.norm(planes[0, 0])
             norms.append(norm)
             planes = {
-                d: activation.kernel(plane, norm[region(size, d)], norm[moved(size, d)])
+                d: _Dual.apply(activation, plane, norm[region(size, d)] * norm[moved(size, d)])
                 if d != (0, 0)
                 else activation.of_equal(plane)
                 for d, plane in planes.items()
@@ -78,6 +78,27 @@ def _half(radius: tuple[int, int]) -> Iterator[tuple[int, int]]:
 
 def _averaged(plane: Tensor, filter_size: int) -> Tensor:
     return plane if filter_size == 1 else _Box.apply(plane)
+
+
+class _Dual(torch.autograd.Function):
+    """K' (h, w, n) from K and n_p n_q: the formulas of `activation` for one "column" j of norm 1."""
+
+    @staticmethod
+    def forward(ctx: Any, activation: DualActivation, k: Tensor, norm: Tensor) -> Tensor:
+        ctx.activation = activation
+        saved = activation.angles((-activation.scale * k / norm)[..., None], None)
+        ctx.save_for_backward(norm, *saved[:3])
+        out = norm.new_empty(2, *norm.shape, 1)
+        activation(saved, norm, norm.new_ones(*norm.shape[:2], 1), 1.0, out)
+        return out[0, ..., 0].clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor]:
+        norm, m, root, angle = ctx.saved_tensors
+        both = torch.stack((grad, torch.zeros_like(grad)))[..., None]
+        one = norm.new_ones(*norm.shape[:2], 1)
+        by = ctx.activation.gradients(Saved(m, root, angle, None), norm, one, 1.0, both)
+        return None, by.k[..., 0], by.log_norm[..., 0] / norm
 
 
 class _Box(torch.autograd.Function):

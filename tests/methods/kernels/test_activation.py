@@ -74,14 +74,6 @@ def test_gradients(kind: str, first: bool, normal: Callable[..., Tensor]) -> Non
     torch.testing.assert_close(found.log_norm.sum(2), by_q)
 
 
-@each
-def test_self_covariances_go_the_same_way(kind: str) -> None:
-    p, q = torch.full((1, 1, 1), 1.5).double(), torch.full((1, 1, 1), 1.2).double()
-    k = torch.full((1, 1, 1), 0.3).double()
-    expected = layer(kind, k[..., None], p, q, None)[0] / 1.7
-    torch.testing.assert_close(ACTIVATIONS[kind].kernel(k, p, q), expected[..., 0])
-
-
 def test_rounding_near_equal_pixels_counts_as_equal() -> None:
     one = torch.ones(1, 1, 1)
     k, both = layer("relu", one[..., None] * (1 - 2e-7), one, one, one[..., None])

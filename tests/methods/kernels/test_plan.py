@@ -30,7 +30,7 @@ def test_refuses_a_block_and_names_the_one_that_fits() -> None:
         plan(work, 4096, worker_memory=memory, solver_memory=100 * GB)
     assert plan(work, 1234, worker_memory=memory, solver_memory=100 * GB).block_bytes <= memory
     with pytest.raises(UserError, match="not even one pair of images fits"):
-        plan(work, 64, worker_memory=1000, solver_memory=100 * GB)
+        plan(work, 64, worker_memory=2**26, solver_memory=100 * GB)
 
 
 def test_refuses_what_cannot_be_factored() -> None:
