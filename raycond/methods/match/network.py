@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +70,8 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 numbers faster than float32 ones."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in known)
 
 
 def batch_norms(net: nn.Module) -> list[nn.Module]:
@@ -133,6 +135,7 @@ class MatchedNetwork:
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """What the network's classifier sees of every image: (n, d) float32."""
+<<<<<<< HEAD
         training = self.net.training
         self.net.eval()
         embed = students.embedding(self.net)
@@ -140,6 +143,11 @@ class MatchedNetwork:
             parts = [full(embed(part)) for part in self.passes.chunks(images, self.net)]
         self.net.train(training)
         return torch.cat(parts)
+=======
+        embed = networks.embedding(self.net)
+        with evaluating(self.net), self.passes.once():
+            return torch.cat([full(embed(part)) for part in self.passes.chunks(images, self.net)])
+>>>>>>> match
 
     def learn(self, images: Tensor, labels: Tensor, random: torch.Generator) -> None:
         """One step of SGD on the cross-entropy of a batch, which CutMix may mix first."""
@@ -181,6 +189,18 @@ class MatchedNetwork:
             self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum).detach()
 
 
+@contextlib.contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode; then every layer in the mode that it had, as some BatchNorms may be frozen."""
+    modes = {module: module.training for module in net.modules()}
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
 def logits_and_features(net: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     """Both outputs of one pass: (n, classes), and what the last linear layer saw (n, d).
 
@@ -220,10 +240,8 @@ def largest_map(net: nn.Module, shape: tuple[int, int, int]) -> int:
             sizes.append(output.numel())
 
     hooks = [module.register_forward_hook(note) for module in net.modules()]
-    training = net.training
-    with torch.no_grad():
-        net.eval()(torch.zeros(1, *shape))
-    net.train(training)
+    with torch.no_grad(), evaluating(net):
+        net(torch.zeros(1, *shape))
     for hook in hooks:
         hook.remove()
     return max(sizes)

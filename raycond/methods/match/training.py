@@ -180,7 +180,7 @@ class Matching(Resumable):
             images = torch.cat(parts)
             if self.config.pixels == "unit":
                 images = self.real.normalize(images)
-        labels = torch.arange(self.count, device=self.device).repeat_interleave(len(parts[0]))
+        labels = torch.tensor(self.labels, device=self.device).repeat_interleave(len(parts[0]))
         order = permutation(len(images), self.seed, "synthetic epoch", self.step, epoch).to(self.device)
         for k, rows in enumerate(order.split(self.config.training.batch)):
             self._learn(images[rows], labels[rows], self._random("synthetic batch", self.step, epoch, k))

@@ -108,7 +108,9 @@ def test_frozen_statistics_hold_until_the_network_learns_or_is_drawn() -> None:
     assert not norm.training
     frozen = norm.running_mean.clone()
     net.net(normal(9, 2, 8, 8, dtype=torch.float32))
+    net.features(normal(9, 2, 8, 8, dtype=torch.float32))
     assert torch.equal(norm.running_mean, frozen)
+    assert not norm.training
     net.learn(normal(4, 2, 8, 8, dtype=torch.float32), torch.tensor([0, 1, 2, 0]), generator())
     assert norm.training
     net.draw(1)

@@ -221,6 +221,19 @@ def test_the_network_learns_the_synthetic_images_between_steps_but_not_after_the
     assert batches[:2] == [4, 2]
 
 
+def test_the_network_learns_every_class_by_its_label() -> None:
+    run = matching(
+        config("dc", init="first", steps=2, iterations=1, training={"epochs": 1, "batch": 6}), labels=(2, 0, 1)
+    )
+    seen: list[tuple[Tensor, Tensor]] = []
+    run.network.learn = lambda images, labels, random: seen.append((images, labels))  # type: ignore[method-assign]
+    run._train_network()
+    images, labels = seen[0]
+    for image, label in zip(images, labels.tolist(), strict=True):
+        first = run.real.seen(label, torch.arange(2))
+        assert any(torch.allclose(image, one, atol=1e-6) for one in first)
+
+
 def test_the_network_learns_real_images_on_from_where_it_stopped() -> None:
     settings = config("idc", steps=3, iterations=2, training={"images": 7, "batch": 4})
     run = matching(settings)
