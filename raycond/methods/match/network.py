@@ -135,19 +135,9 @@ class MatchedNetwork:
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """What the network's classifier sees of every image: (n, d) float32."""
-<<<<<<< HEAD
-        training = self.net.training
-        self.net.eval()
         embed = students.embedding(self.net)
-        with self.passes.once():
-            parts = [full(embed(part)) for part in self.passes.chunks(images, self.net)]
-        self.net.train(training)
-        return torch.cat(parts)
-=======
-        embed = networks.embedding(self.net)
         with evaluating(self.net), self.passes.once():
             return torch.cat([full(embed(part)) for part in self.passes.chunks(images, self.net)])
->>>>>>> match
 
     def learn(self, images: Tensor, labels: Tensor, random: torch.Generator) -> None:
         """One step of SGD on the cross-entropy of a batch, which CutMix may mix first."""

@@ -226,7 +226,7 @@ def test_the_network_learns_every_class_by_its_label() -> None:
         config("dc", init="first", steps=2, iterations=1, training={"epochs": 1, "batch": 6}), labels=(2, 0, 1)
     )
     seen: list[tuple[Tensor, Tensor]] = []
-    run.network.learn = lambda images, labels, random: seen.append((images, labels))  # type: ignore[method-assign]
+    run.network.learn = lambda images, labels, _: seen.append((images, labels))  # type: ignore[method-assign]
     run._train_network()
     images, labels = seen[0]
     for image, label in zip(images, labels.tolist(), strict=True):
