@@ -143,10 +143,11 @@ def write_parquet(uri: str, rows: Iterable[Row]) -> None:
 def read_parquet(uri: str) -> list[Row]:
     """The rows that `write_parquet` wrote. Raises UserError for a file that is no table of results."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from raycond.core.tables import parquet_table
 
     try:
-        table = pq.read_table(io.BytesIO(files.read_bytes(uri)))
+        table = parquet_table(files.read_bytes(uri))
     except pa.ArrowInvalid as error:
         raise UserError(f"{uri}: not a Parquet file: {error}") from error
     _require_columns(uri, table.column_names)
