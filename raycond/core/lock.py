@@ -44,6 +44,7 @@ SETTLE_SECONDS = 1.0
 """Between writing a lock to an object store and reading it again."""
 
 _POLL_SECONDS = 1.0
+_YEAR_3000 = 32_503_680_000
 
 log = logging.getLogger(__name__)
 _HELD: ContextVar[dict[str, Lock]] = ContextVar("raycond_locks")
@@ -307,10 +308,10 @@ def _parsed(data: bytes) -> Owner | None:
     """None for a file that is empty or damaged, as a writer leaves it that was killed in the middle."""
     try:
         owner = Owner(**files.parse_json(data))
-        float(owner.alive), float(owner.since), int(owner.pid)
-    except (ValueError, TypeError):
+        times = all(0 < seconds < _YEAR_3000 for seconds in (owner.since, owner.alive))
+        return owner if times and 0 < int(owner.pid) < 2**31 else None
+    except (ValueError, TypeError, OverflowError):
         return None
-    return owner
 
 
 def _rewrite(file: IO[bytes], owner: Owner) -> None:

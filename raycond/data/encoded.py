@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from raycond.core import files
+from raycond.core.errors import parsing
+from raycond.core.tables import parquet_table
 
 _QUALITY: dict[str, dict[str, Any]] = {
     "jpeg": {"quality": 95, "subsampling": 0},
@@ -43,4 +45,7 @@ def pack(images: Sequence[bytes]) -> bytes:
 
 
 def unpack(uri: str) -> list[bytes]:
-    return pq.read_table(io.BytesIO(files.read_bytes(uri))).column("image").to_pylist()
+    """The images that `pack` was given. Raises OSError, or UserError if the file is damaged."""
+    data = files.read_bytes(uri)
+    with parsing(uri, "Parquet", "delete it, and it will be made again"):
+        return parquet_table(data).column("image").to_pylist()

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from raycond.core import files, stream
 from raycond.core.errors import UserError, parsing
 from raycond.core.retry import retrying
+from raycond.core.tables import arrow_file, parquet_table
 from raycond.core.text import comparable, visible
 from raycond.data import quarantine
 from raycond.data.class_list import ClassList, classes_of
@@ -93,8 +94,8 @@ class IndexSource(RowSource):
         uri = _index_uri(self.folder, self.key)
         with parsing(uri, "an index", "open the source again"):
             footer = _footer(uri)
-            with stream.reader(uri) as file:
-                table = pq.ParquetFile(file, metadata=footer).read_row_group(label)
+            with arrow_file(uri) as file:
+                table = pq.ParquetFile(file, metadata=footer).read_row_group(label, use_threads=False)
             columns = [table.column(name).to_pylist() for name in _INDEX.names]
         for name, path, offset, length, stamp in zip(*columns, strict=True):
             where = os.fsdecode(path)
@@ -119,7 +120,7 @@ def _bad_uri(folder: str, key: str) -> str:
 
 @lru_cache(maxsize=4)
 def _footer(uri: str) -> pq.FileMetaData:
-    with stream.reader(uri) as file:
+    with arrow_file(uri) as file:
         return pq.read_metadata(file)
 
 
@@ -223,7 +224,7 @@ def _part_sound(folder: str, uri: str) -> bool:
 
 
 def _read(uri: str, columns: list[str]) -> pa.Table:
-    return pq.read_table(io.BytesIO(files.read_bytes(uri)), columns=columns)
+    return parquet_table(files.read_bytes(uri), columns)
 
 
 def _pack_sizes(table: pa.Table) -> dict[str, int]:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from raycond.core import files, stream
 from raycond.core.errors import UserError, parsing
+from raycond.core.tables import arrow_file
 from raycond.core.text import comparable, visible
 from raycond.data.class_list import ClassList, beside
 from raycond.data.class_names import named, with_names
@@ -137,7 +138,7 @@ def _referred(record: Record, path: str, roots: Sequence[str], protocols: Sequen
 
 
 def _batches(uri: str, image: str, label: str) -> Iterator[tuple[list[Any], list[Any]]]:
-    with stream.reader(uri) as file:
+    with arrow_file(uri) as file:
         with parsing(uri, "Parquet"):
             parquet = pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
             batches = parquet.iter_batches(_BATCH, columns=[image, label], use_threads=False)
@@ -150,7 +151,7 @@ def _batches(uri: str, image: str, label: str) -> Iterator[tuple[list[Any], list
 
 
 def _schema(uri: str) -> pa.Schema:
-    with parsing(uri, "Parquet"), stream.reader(uri) as file:
+    with parsing(uri, "Parquet"), arrow_file(uri) as file:
         return pq.read_schema(file)
 
 

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raycond.core import files
-from raycond.core.errors import UserError
+from raycond.core.errors import UserError, parsing
+from raycond.core.tables import parquet_table
 from raycond.core.text import visible
 from raycond.data.refs import ImageRef
 
@@ -57,9 +58,11 @@ def update(uri: str, records: Collection[BadRecord]) -> None:
 
 
 def read(uri: str) -> list[BadRecord]:
-    """The records that `write` wrote, sorted. Raises FileNotFoundError."""
-    table = pq.read_table(io.BytesIO(files.read_bytes(uri)), schema=SCHEMA)
-    return [BadRecord(**row) for row in table.to_pylist()]
+    """The records that `write` wrote, sorted. Raises FileNotFoundError, or UserError if the file is damaged."""
+    data = files.read_bytes(uri)
+    with parsing(uri, "a list of bad images", "run again"):
+        rows = parquet_table(data).select(SCHEMA.names).cast(SCHEMA).to_pylist()
+        return [BadRecord(**row) for row in rows]
 
 
 def require_few(uri: str, bad: Collection[BadRecord], good: int, max_bad: str) -> None:

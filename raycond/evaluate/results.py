@@ -199,14 +199,15 @@ def write_parquet(uri: str, rows: Iterable[Row]) -> None:
 def read_parquet(uri: str) -> list[Row]:
     """The rows that `write_parquet` wrote. Raises UserError, naming the file, for one that is no table of results."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from raycond.core.tables import parquet_file
 
     data = _bytes(uri)
     with parsing(shown(uri), "Parquet of results", "start the evaluation again to write it anew"):
-        file = pq.ParquetFile(io.BytesIO(data))
+        file = parquet_file(data)
         if file.metadata.num_rows > MOST_ROWS:
             raise UserError(f"{shown(uri)}: {file.metadata.num_rows:,} rows, at most {MOST_ROWS:,} are read")
-        table = file.read()
+        table = file.read(use_threads=False)
         _require_columns(uri, table.column_names)
         table = table.select([name for name in _schema().names if name in table.column_names])
         table = table.cast(pa.schema([_schema().field(name) for name in table.column_names]))

@@ -71,7 +71,7 @@ def read_table(folder: str, name: str, expected: Mapping[str, Any]) -> pa.Table:
 def _rows(data: bytes, where: str) -> pa.Table:
     file = pq.ParquetFile(io.BytesIO(data))
     most, size, batches = GROWTH * len(data) + GROWTH_BYTES, 0, []
-    for batch in file.iter_batches(ROWS_AT_ONCE):
+    for batch in file.iter_batches(ROWS_AT_ONCE, use_threads=False):
         size += batch.nbytes
         if size > most:
             raise UserError(f"{where}: damaged: its rows take more than {most:,} bytes of memory, which images do not")

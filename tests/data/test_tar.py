@@ -468,7 +468,7 @@ def test_a_damaged_index_is_made_again(shards: Path, tmp_path: Path) -> None:
                     source.refs(0)
                 (folder / "manifest.json").unlink()
             elif pattern == "classes/*.bad.parquet":
-                with pytest.raises(UserError, match="cannot be read as an index"):
+                with pytest.raises(UserError, match="cannot be read as a list of bad images"):
                     _ = source.bad
                 (folder / "manifest.json").unlink()
             elif pattern == "parts/*":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -57,22 +56,9 @@ def _locks() -> list[bytes]:
     return [lock._content(lock.current("raycond quantize"))]
 
 
-class _Net(torch.nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b = torch.nn.Linear(3, 2), torch.nn.Linear(2, 1, bias=False)
-
-
-@cache
-def _training() -> Any:
-    from tests.training.small import Small
-
-    return Small
-
-
 READERS = [
-    Reader("record", _records, _read_record, 1500),
-    Reader("safetensors", _tensors, _read_tensors, 1500),
-    Reader("safetensors-remote", _tensors, _read_remote_tensors, 1500),
-    Reader("lock", cache(_locks), _read_lock, 1000),
+    Reader("record", _records, _read_record, 800),
+    Reader("safetensors", _tensors, _read_tensors, 800),
+    Reader("safetensors-remote", _tensors, _read_remote_tensors, 800),
+    Reader("lock", cache(_locks), _read_lock, 500),
 ]

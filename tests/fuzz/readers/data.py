@@ -7,6 +7,7 @@ import io
 import json
 import struct
 import tarfile
+import tempfile
 import warnings
 import zlib
 from functools import cache
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from raycond.core import files
-from raycond.core.errors import BadImage, RaycondError
+from raycond.core.errors import RaycondError
 from raycond.data import arrays, class_list, images, parquet, quarantine, tar
 from raycond.data.decode import decode
 from raycond.data.index import Input
@@ -118,7 +119,8 @@ def _tars() -> list[bytes]:
                 info = tarfile.TarInfo(name)
                 info.size, info.mtime = len(data), 1.5 if kind == tarfile.PAX_FORMAT else 1
                 file.addfile(info, io.BytesIO(data))
-        found.append(buffer.getvalue()[: 20 * 512])
+        data = buffer.getvalue().rstrip(b"\0")
+        found.append(data.ljust(-(-len(data) // 512) * 512, b"\0") + bytes(1024))
     return found
 
 
@@ -195,7 +197,7 @@ def _read_idx(data: bytes, folder: Path) -> None:
             continue
     try:
         images.load(ImageRef("x", 0, str(path), 2, 0), size=4)
-    except BadImage:
+    except RaycondError:  # BadImage among them
         pass
     finally:
         arrays._idx.cache_clear()
@@ -244,20 +246,13 @@ def _read_manifest(data: bytes, folder: Path) -> None:
     for name, content in _TREE.items():
         (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "source" / name).write_bytes(content)
-    (folder / "source" / "data").mkdir(exist_ok=True)
+    (folder / "source" / "data" / "ipc10").mkdir(parents=True, exist_ok=True)
+    (folder / "source" / "data" / "ipc10" / "x.parquet").write_bytes(_parquets()[0])
     (folder / "source" / "manifest.json").write_bytes(data)
     open_source(str(folder / "source"), index_dir=str(folder / "index"))
 
 
-@cache
-def _splits(folder: str) -> bytes:
-    write_pixels(f"{folder}/split", np.zeros((3, 4, 4, 3), np.uint8), [0, 1, 1])
-    return Path(f"{folder}/split").read_bytes()
-
-
-def _split_seeds() -> list[bytes]:
-    import tempfile
-
+def _splits() -> list[bytes]:
     with tempfile.TemporaryDirectory() as folder:
         write_pixels(f"{folder}/split", np.zeros((3, 4, 4, 3), np.uint8), [0, 1, 1])
         return [Path(f"{folder}/split").read_bytes()]
@@ -271,14 +266,14 @@ def _read_split(data: bytes, folder: Path) -> None:
 _MANIFEST = json.dumps({"format_version": 1, "ipc": [1, 10], "files": {"data/ipc10/x.parquet": {}}}).encode()
 
 READERS = [
-    Reader("images", _images, _read_image, 3000, _repair_png),
+    Reader("images", _images, _read_image, 2500, _repair_png),
     Reader("tar", _tars, _read_tar, 1500, _repair_tar),
-    Reader("parquet", _parquets, _read_parquet, 1000),
+    Reader("parquet", _parquets, _read_parquet, 400),
     Reader("idx", _idx_files, _read_idx, 1500),
-    Reader("class-list", _class_lists, _read_class_list, 1000),
+    Reader("class-list", _class_lists, _read_class_list, 500),
     Reader("quarantine", _bad_records, _read_bad_records, 500),
-    Reader("source-manifest", lambda: [_MANIFEST], _read_manifest, 150),
-    Reader("decoded-split", cache(_split_seeds), _read_split, 500),
+    Reader("source-manifest", lambda: [_MANIFEST], _read_manifest, 60),
+    Reader("decoded-split", cache(_splits), _read_split, 500),
 ]
 
 warnings.filterwarnings("ignore", module=r"PIL\.")
