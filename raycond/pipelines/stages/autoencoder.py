@@ -14,7 +14,9 @@ from raycond.core.errors import BadImage, UserError
 from raycond.core.progress import Progress
 from raycond.data.images import Channels, Resize, load_many
 from raycond.data.sources import Source
-from raycond.models.codecs.autoencoder import AutoencoderConfig, save_autoencoder, train_autoencoder
+from raycond.models.codecs.autoencoder import RECIPE, save_autoencoder, train_autoencoder
+from raycond.models.codecs.options import AutoencoderConfig
+from raycond.models.codecs.recommended import useful_threads
 from raycond.pipelines.layout import Layout
 
 
@@ -46,6 +48,7 @@ def trained_codec(config: CodecConfig, source: Source, classes: Sequence[str], l
     assert settings is not None  # the configuration checks it
     expected = records.fingerprint(
         stage="autoencoder",
+        recipe=RECIPE,
         settings=settings.__dict__,
         classes=list(classes),
         seed=config.seed,
@@ -62,9 +65,8 @@ def trained_codec(config: CodecConfig, source: Source, classes: Sequence[str], l
             def report(step: int, loss: float) -> None:
                 progress.step(step - progress.done, f"loss {loss:.4f}")
 
-            model = train_autoencoder(
-                images, settings, seed=config.seed, device=device, threads=threads(), progress=report
-            )
+            count = useful_threads(settings, config.size)
+            model = train_autoencoder(images, settings, seed=config.seed, device=device, threads=count, progress=report)
         save_autoencoder(model, folder)
         listed = {entry.name: records.measured(entry.uri) for entry in files.listdir(folder)}
         records.finish(folder, expected, None, images=len(images), files=listed)
@@ -72,7 +74,7 @@ def trained_codec(config: CodecConfig, source: Source, classes: Sequence[str], l
 
 
 def threads() -> int:
-    """Training runs in the driver on at most four cores. Sums, and so the bytes, depend on how many there are."""
+    """Images are decoded by the driver on at most four cores."""
     return min(4, os.cpu_count() or 1)
 
 
