@@ -94,10 +94,10 @@ class _Dual(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor]:
-        norm, *angles = ctx.saved_tensors
+        norm, m, root, angle = ctx.saved_tensors
         both = torch.stack((grad, torch.zeros_like(grad)))[..., None]
         one = norm.new_ones(*norm.shape[:2], 1)
-        by = ctx.activation.gradients(Saved(*angles, None), norm, one, 1.0, both)
+        by = ctx.activation.gradients(Saved(m, root, angle, None), norm, one, 1.0, both)
         return None, by.k[..., 0], by.log_norm[..., 0] / norm
 
 
