@@ -32,7 +32,6 @@ from torch import Tensor
 
 from raycond.methods.kernels.activation import TOLERANCE
 from raycond.methods.kernels.architecture import Architecture, Shape
-from raycond.methods.kernels.planes import displacements, region
 from raycond.methods.kernels.recursion import Fields, Recursion
 
 ROWS, COLUMNS = 8, 64  # image pairs of a program
@@ -75,7 +74,7 @@ def _neighbors(planes, plane, py, px, qy, qx, i, j, I, J, H, W):
     """Σ over 3×3 neighbors inside both images of an array (planes, h, w, i, j)."""
     total = tl.full([i.shape[0], j.shape[0]], 0.0, tl.float32)
     pairs = (i[:, None] < I) & (j[None, :] < J)
-    center = ((plane.to(tl.int64) * H + py) * W + px) * I * J
+    center = ((plane * H + py) * W + px).to(tl.int64) * I * J
     at = planes + center + i[:, None] * J + j[None, :]
     for dy in tl.static_range(-1, 2):
         row = pairs & _inside(py + dy, qy + dy, H)
@@ -211,8 +210,44 @@ def _backward(entering, images_x, images_z, norms_x, norms_z, after, head, out, 
             tl.store(by_q + at_q * J + j, tl.reduce(log_norm, 0, _add), mask=j < J)
     within = i[:, None] * J + j[None, :]
     at = position.to(tl.int64)
-    tl.store(out + at * I * J + within, k_grad, mask=pairs)
-    tl.store(out + (at + count * H * W) * I * J + within, t_grad, mask=pairs)
+    if FIRST:  # T = K
+        tl.store(out + at * I * J + within, k_grad + t_grad, mask=pairs)
+    else:
+        tl.store(out + at * I * J + within, k_grad, mask=pairs)
+        tl.store(out + (at + count * H * W) * I * J + within, t_grad, mask=pairs)
+
+
+@triton.jit
+def _by_pixels(grads, images, out, I, J, H, W, ry, rx, weight, BY_X: tl.constexpr, ROWS: tl.constexpr,
+               COLUMNS: tl.constexpr):  # fmt: skip
+    """The gradient by one pixel and channel of some images of one side, over all pixels and images of the other.
+
+    grads: by K of the first layer (planes, h, w, i, j); images: the other side's (C, h, w, n); out: (C, h, w, n).
+    """
+    x, y, channel = tl.program_id(0) % W, tl.program_id(0) // W % H, tl.program_id(0) // (W * H)
+    length: tl.constexpr = ROWS if BY_X else COLUMNS
+    mine = tl.program_id(1) * length + tl.arange(0, length)
+    total = tl.full([ROWS, COLUMNS], 0.0, tl.float32)
+    for plane in range((2 * ry + 1) * (2 * rx + 1)):
+        d_y, d_x = plane // (2 * rx + 1) - ry, plane % (2 * rx + 1) - rx
+        other_y, other_x = (y + d_y, x + d_x) if BY_X else (y - d_y, x - d_x)
+        if _inside(y, other_y, H) & _inside(x, other_x, W):
+            at = images + ((channel * H + other_y) * W + other_x) * (J if BY_X else I)
+            if BY_X:
+                for start in range(0, J, COLUMNS):
+                    j = start + tl.arange(0, COLUMNS)
+                    pixels = tl.load(at + j, mask=j < J, other=0.0)
+                    total += pixels[None, :] * _neighbors(grads, plane, y, x, other_y, other_x, mine, j, I, J, H, W)
+            else:
+                for start in range(0, I, ROWS):
+                    i = start + tl.arange(0, ROWS)
+                    pixels = tl.load(at + i, mask=i < I, other=0.0)
+                    total += pixels[:, None] * _neighbors(grads, plane, other_y, other_x, y, x, i, mine, I, J, H, W)
+    at = out + tl.program_id(0) * (I if BY_X else J) + mine
+    if BY_X:
+        tl.store(at, weight * tl.reduce(total, 1, _add), mask=mine < I)
+    else:
+        tl.store(at, weight * tl.reduce(total, 0, _add), mask=mine < J)
 
 
 def supports(network: Architecture, dtype: torch.dtype) -> bool:
@@ -289,7 +324,7 @@ class FusedRecursion(Recursion):
         for layer in reversed(range(self.layer_count)):
             g = self.geometry[layer]
             planes = (2 * g["ry"] + 1, 2 * g["rx"] + 1)
-            out = weights.new_empty(2, *planes, g["H"], g["W"], I, J)
+            out = weights.new_empty(2 if layer else 1, *planes, g["H"], g["W"], I, J)
             by_p = weights.new_zeros(*planes, across, g["H"], g["W"], I)
             by_q = weights.new_zeros(*planes, down, g["H"], g["W"], J)
             norms = x.norms[layer].contiguous(), z.norms[layer].contiguous()
@@ -304,10 +339,11 @@ class FusedRecursion(Recursion):
             if z_grads is not None:
                 z_grads.norms[layer].add_(by_q.sum((0, 1, 2)))
             after = out
-        self._by_images(after, x, z, x_grads, z_grads)
-
-    def _by_images(self, grad: Tensor, x: Fields, z: Fields, x_grads: Fields | None, z_grads: Fields | None) -> None:
-        ry, rx = self.radii[0]
-        for d in displacements((ry, rx)):
-            plane = grad[:, d[0] + ry, d[1] + rx][:, *region(self.sizes[0], d)].sum(0)
-            self._image_gradients(d, x, z, plane, x_grads, z_grads)
+        H, W = self.sizes[0]
+        sizes = (I, J, H, W, *self.radii[0], self.first_weight)
+        for grads, other, by_x in ((x_grads, images_z, True), (z_grads, images_x, False)):
+            if grads is not None:
+                out = torch.empty(grads.images.shape, dtype=other.dtype, device=other.device)
+                grid = (out[..., 0].numel(), down if by_x else across)
+                _by_pixels[grid](after, other, out, *sizes, BY_X=by_x, ROWS=ROWS, COLUMNS=COLUMNS)
+                grads.images.add_(out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -75,20 +76,20 @@ def test_several_tiles(interpreted: ModuleType, normal: Callable[..., Tensor]) -
     torch.testing.assert_close(right.gradient(network, by_right, shape), by_z, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("backward", [False, True])
-def test_compiles_for_a_gpu(backward: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: pytest.TempPathFactory) -> None:
+@pytest.mark.parametrize("name", ["_forward", "_backward", "_by_pixels"])
+def test_compiles_for_a_gpu(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The interpreter accepts more than the compiler; sizes of 1 are constants to it."""
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    fused = fresh()
-    function = fused._backward if backward else fused._forward
-    constants = {"FIRST": False, "POOL": True, "ROWS": 8, "COLUMNS": 64, "ry": 1, "rx": 1, "I": 1, "channels": 1}
-    constants |= {"LAST": False, "next_ry": 1} if backward else {"out_ry": 1}
+    function = getattr(fresh(), name)
+    constants = {"FIRST": False, "POOL": True, "LAST": False, "BY_X": False, "ROWS": 8, "COLUMNS": 64}
+    constants |= {"ry": 1, "rx": 1, "I": 1, "channels": 1, "out_ry": 1, "next_ry": 1}
+    constants = {name: value for name, value in constants.items() if name in function.arg_names}
     floats = ("weight", "bias", "gain", "share")
-    integers = ("J", "down", "across", "H", "W", "rx", "out_h", "out_w", "out_rx", "next_h", "next_w", "next_rx")
+    integers = ("J", "down", "across", "H", "W", "out_h", "out_w", "out_rx", "next_h", "next_w", "next_rx")
     types = {name: "fp32" if name in floats else "i32" if name in integers else "*fp32" for name in function.arg_names}
     source = ASTSource(function, types | dict.fromkeys(constants, "constexpr"), constants)
     compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32))
