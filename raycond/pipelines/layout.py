@@ -52,6 +52,10 @@ class Layout:
     def codec(self, digest: str) -> str:
         return files.join(self.work, "codec", digest[:16])
 
+    def codec_training(self, digest: str) -> str:
+        """Folder of what a stopped training of the codec goes on from."""
+        return files.join(self.work, "codec", f"{digest[:16]}-training")
+
     def codebook(self, ipc: int, label: int) -> str:
         return files.join(self.work, "codebooks", f"ipc{ipc}", f"{label:05d}.safetensors")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import asdict
+from typing import Any, Literal
 
 from pydantic.dataclasses import dataclass
 
@@ -15,6 +16,14 @@ MAX_PIXELS = 178_956_970
 
 CODEC = "kl:stabilityai/sd-vae-ft-mse"
 """The codec of most published latent diffusion models at 256 pixels, DiT among them."""
+
+
+def fill_in_autoencoder(values: dict[str, Any], size: int) -> None:
+    """Give `--codec train` the settings that are recommended for the image size, where the configuration has none."""
+    if values.get("codec") == "train" and not values.get("autoencoder"):
+        from raycond.models.codecs.recommended import recommended  # imports torch
+
+        values["autoencoder"] = asdict(recommended(size, 3))
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -67,6 +76,10 @@ class SourceOptions(Configuration):
     """How many images may turn out unreadable before the run stops, as a number or a share of all. Those that are left
     out are listed in quarantine.parquet with the reason."""
 
+    max_value: int | None = option(None, ge=1, unset="the largest that the file can hold")
+    """Value that is white in gray images of more than 8 bits. Give 4095 for 12-bit values in 16-bit files, which come out
+    nearly black otherwise."""
+
     max_pixels: int = option(MAX_PIXELS, ge=1)
     """Number of pixels above which an image is left out as a decompression bomb. Lower it where images come from people
     you do not trust; Pillow never opens more than the default."""
@@ -95,8 +108,8 @@ class CodecOptions(Configuration):
 
     codec: str = option(CODEC, metavar="KIND[:WHERE]", choices=CODECS.names, place=spec_place)
     """The codec: kl:WHERE or tiny:WHERE for an autoencoder of diffusers from a hub name or a folder, taef2:FOLDER,
-    pixels for none, or train for a small one that is trained on the images first as the `autoencoder` section of a
-    preset or a --config file describes it."""
+    pixels for none, or train for a small one that is trained on the images first: as the `autoencoder` section of a
+    preset or a --config file describes it, or with settings that suit the image size."""
 
     posterior: Literal["mean", "sample"] = option("mean")
     """What an AutoencoderKL gives for an image: the mean of its posterior, or one sample drawn with --seed."""

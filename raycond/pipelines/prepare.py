@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from raycond.core.errors import NoSplit, UserError, named
 from raycond.data.classes import Classes, require_same
 from raycond.data.holdout import hold_out
+from raycond.data.images import Decoding, Resize
 from raycond.data.quarantine import Limit
 from raycond.data.rows import RowSource
 from raycond.data.sources import open_source
@@ -41,6 +42,27 @@ class SourceConfig(Protocol):
 
     @property
     def max_bad(self) -> str: ...
+
+
+class ImageConfig(Protocol):
+    """The options that say how images are decoded."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def resize(self) -> Resize: ...
+
+    @property
+    def max_pixels(self) -> int: ...
+
+    @property
+    def max_value(self) -> int | None: ...
+
+
+def decoding(config: ImageConfig, channels: int) -> Decoding:
+    """How the images of a run are decoded. channels: what the codec or the options ask for."""
+    return Decoding(config.size, config.resize, 3 if channels == 3 else 1, config.max_pixels, config.max_value)
 
 
 def require_reachable(out: str, runner: str) -> None:

@@ -340,10 +340,10 @@ class FusedRecursion(Recursion):
                 z_grads.norms[layer].add_(by_q.sum((0, 1, 2)))
             after = out
         H, W = self.sizes[0]
-        sizes = (I, J, H, W, *self.radii[0], self.first_weight)
+        first = (I, J, H, W, *self.radii[0], self.first_weight)
         for grads, other, by_x in ((x_grads, images_z, True), (z_grads, images_x, False)):
             if grads is not None:
                 out = torch.empty(grads.images.shape, dtype=other.dtype, device=other.device)
                 grid = (out[..., 0].numel(), down if by_x else across)
-                _by_pixels[grid](after, other, out, *sizes, BY_X=by_x, ROWS=ROWS, COLUMNS=COLUMNS)
+                _by_pixels[grid](after, other, out, *first, BY_X=by_x, ROWS=ROWS, COLUMNS=COLUMNS)
                 grads.images.add_(out)

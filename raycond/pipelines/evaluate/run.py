@@ -111,7 +111,13 @@ def prepare(
         recipe = recipe.override(**config.changes)
     content = sets[0].manifest.content
     channels: Channels = 3 if int(content["channels"]) == 3 else 1
-    options = Decoding(int(content["size"]), content["config"]["resize"], channels, config.max_pixels)
+    options = Decoding(
+        int(content["size"]),
+        content["config"]["resize"],
+        channels,
+        config.max_pixels,
+        content["config"].get("max_value"),
+    )
     baselines = _baselines(config, recipe)
     _require_fit(config, recipe, len(classes), ipcs, options)
     if set(baselines) & set(PROXIED):

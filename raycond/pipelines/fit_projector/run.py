@@ -13,7 +13,6 @@ from raycond.core.progress import Timed
 from raycond.core.seeds import seeded
 from raycond.data import quarantine
 from raycond.data.classes import require_same
-from raycond.data.images import Decoding
 from raycond.data.sources import Source
 from raycond.labels.projector.clip_training import ClipTraining, model_config, tokens, weights
 from raycond.labels.projector.delta import ABOUT, read_projector, save_projector
@@ -28,7 +27,7 @@ from raycond.pipelines.fit_projector.config import ProjectorConfig
 from raycond.pipelines.fit_projector.jobs import ClipJob, FitJob, Learnt, TeacherJob
 from raycond.pipelines.layout import ProjectorLayout
 from raycond.pipelines.on_demand import on_demand
-from raycond.pipelines.prepare import training_source
+from raycond.pipelines.prepare import decoding, training_source
 from raycond.pipelines.run_folder import at_work
 from raycond.pipelines.stages.class_files import ClassFiles, make_class_files
 from raycond.pipelines.stages.listing import class_fingerprints
@@ -156,7 +155,7 @@ def _pixel_spec(config: ProjectorConfig, source: Source, layout: ProjectorLayout
     return PixelSpec(
         source,
         layout.pixel_files,
-        Decoding(config.size, config.resize, config.channels, config.max_pixels),
+        decoding(config, config.channels),
         threads=config.decode_threads or config.cpus_per_worker + 1,
         resources=Resources(config.cpus_per_worker),
     )

@@ -23,6 +23,7 @@ from raycond.pipelines.options import (
     MessageOptions,
     RunOptions,
     SourceOptions,
+    fill_in_autoencoder,
 )
 from raycond.pipelines.places import place, spec_place
 from raycond.runtime.resources import Resources
@@ -220,6 +221,7 @@ def load_config(options: Mapping[str, Any], *, preset: str | None = None, config
     if str(diffusion.get("class_map") or "").endswith(".json"):
         diffusion["class_map"] = files.absolute(diffusion["class_map"])
     merged.values["codec"] = _codec(merged.values.get("codec"), str(merged.values.get("generator", "")))
+    fill_in_autoencoder(merged.values, int(merged.values.get("size") or QuantizeConfig.size))
     return validated(QuantizeConfig, merged)
 
 

@@ -23,7 +23,7 @@ from raycond.models.generators.base import Description
 from raycond.models.generators.registry import describe
 from raycond.models.students import build
 from raycond.pipelines.layout import GridLayout, Layout
-from raycond.pipelines.prepare import source_options, training_source, with_validation
+from raycond.pipelines.prepare import decoding, source_options, training_source, with_validation
 from raycond.pipelines.quantize.condense import condense_classes
 from raycond.pipelines.quantize.config import QuantizeConfig
 from raycond.pipelines.quantize.evaluation import evaluate
@@ -49,7 +49,7 @@ IDENTITY = (
 
 
 # options that came later: they are told where they are given, so that sets of before keep their bytes
-SINCE = ("val_share",)
+SINCE = ("val_share", "max_value")
 
 
 def prepare(config: QuantizeConfig, index_dir: str | None = None) -> QuantizeRun:
@@ -160,7 +160,17 @@ def _stages(config: QuantizeConfig, run: QuantizeRun, runner: Runner) -> None:
         )
     if run.codec is None:
         with run.timed("codec"):
-            where = trained_codec(config, run.source, fingerprints, run.layout, "cpu")
+            assert config.autoencoder is not None  # the configuration fills it in
+            where = trained_codec(
+                config.autoencoder,
+                run.source,
+                decoding(config, config.autoencoder.channels),
+                classes=fingerprints,
+                layout=run.layout,
+                seed=config.seed,
+                resources=config.resources,
+                get_runner=lambda: runner,
+            )
             run.codec = _codec_facts(config, where, _open_codec(config, where))
     codec = run.codec
     spec = WorkerSpec(config, run.source, codec.where, codec.digest, codec.channels, run.layout, run.diffusion)

@@ -12,6 +12,7 @@ from raycond.data.quarantine import BadRecord
 from raycond.data.sources import Source
 from raycond.models.generators.base import Description
 from raycond.pipelines.layout import Layout
+from raycond.pipelines.prepare import decoding
 from raycond.pipelines.quantize.config import QuantizeConfig
 
 Facts = dict[str, Any]  # of one finished codebook: its sha256, content, images, distortion, bad, w2
@@ -35,8 +36,7 @@ class WorkerSpec:
     @property
     def decoding(self) -> Decoding:
         """How the images that are encoded are decoded."""
-        c = self.config
-        return Decoding(c.size, c.resize, 3 if self.channels == 3 else 1, c.max_pixels)
+        return decoding(self.config, self.channels)
 
     @property
     def generator(self) -> str:
@@ -147,6 +147,7 @@ def codebook_fingerprint(spec: WorkerSpec, label: int, ipc: int, images: str) ->
         batch=c.batch,
         max_pixels=c.max_pixels,
         threads=c.cpus_per_actor,
+        **({} if c.max_value is None else {"max_value": c.max_value}),
     )
 
 

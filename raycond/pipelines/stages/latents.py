@@ -65,15 +65,12 @@ class EncodeSpec:
             images=images,
             class_id=self.source.classes.ids[label],
             codec=self.codec_digest,
-            channels=options.channels,
-            size=options.size,
-            resize=options.resize,
+            **options.identity,
             flip=self.flip,
             posterior=self.posterior,
             seed=self.seed if self.posterior == "sample" else None,
             dtype=self.dtype,
             batch=self.batch,
-            max_pixels=options.max_pixels,
             **({"threads": self.resources.cpus} if self.resources.cpus > 1 else {}),
         )
 

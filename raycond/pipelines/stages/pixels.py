@@ -43,10 +43,7 @@ class PixelSpec:
             stage="pixels of a class",
             images=images,
             class_id=self.source.classes.ids[label],
-            channels=options.channels,
-            size=options.size,
-            resize=options.resize,
-            max_pixels=options.max_pixels,
+            **options.identity,
         )
 
     @property

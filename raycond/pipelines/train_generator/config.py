@@ -19,6 +19,7 @@ from raycond.pipelines.options import (
     RunOptions,
     SourceOptions,
     WorkerOptions,
+    fill_in_autoencoder,
 )
 from raycond.pipelines.places import place, spec_place
 from raycond.runtime.resources import Resources
@@ -83,4 +84,5 @@ def load_generator_config(
     """
     merged = merge(GeneratorTrainingConfig, layers(options, presets("generators"), preset, config))
     settle(GeneratorTrainingConfig, merged, "-dit")
+    fill_in_autoencoder(merged.values, int(merged.values.get("size") or GeneratorTrainingConfig.size))
     return validated(GeneratorTrainingConfig, merged)

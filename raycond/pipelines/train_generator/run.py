@@ -13,7 +13,6 @@ from raycond.core.progress import Timed
 from raycond.data import quarantine
 from raycond.data.class_list import read_class_list
 from raycond.data.classes import require_same
-from raycond.data.images import Decoding
 from raycond.data.sources import Source
 from raycond.models.codecs.base import Codec
 from raycond.models.codecs.registry import open_codec
@@ -22,7 +21,7 @@ from raycond.models.generators.dit_network import build_dit
 from raycond.models.generators.dit_training import finished
 from raycond.pipelines.layout import GeneratorLayout
 from raycond.pipelines.on_demand import on_demand
-from raycond.pipelines.prepare import training_source
+from raycond.pipelines.prepare import decoding, training_source
 from raycond.pipelines.run_folder import at_work
 from raycond.pipelines.stages.autoencoder import codec_label, trained_codec
 from raycond.pipelines.stages.class_files import ClassFiles, make_class_files
@@ -115,18 +114,38 @@ def train_generator(config: GeneratorTrainingConfig) -> GeneratorRun:
 def _run(config: GeneratorTrainingConfig, run: GeneratorRun, codec: Codec | None) -> None:
     layout, source = run.layout, run.source
     fingerprints = class_fingerprints(source)
-    if codec is None:
-        with run.timed("codec"):
-            where = trained_codec(config, source, fingerprints, layout, "cpu")
-        codec = _codec(where)
-    else:
+    with on_demand(config, run) as runner:
         where = config.codec
-    spec = EncodeSpec(
+        if codec is None:
+            assert config.autoencoder is not None  # the configuration fills it in
+            with run.timed("codec"):
+                where = trained_codec(
+                    config.autoencoder,
+                    source,
+                    decoding(config, config.autoencoder.channels),
+                    classes=fingerprints,
+                    layout=layout,
+                    seed=config.seed,
+                    resources=config.resources,
+                    get_runner=runner,
+                )
+            codec = _codec(where)
+        with run.timed("encode"):
+            encoded = make_class_files(runner, _encode_spec(config, source, layout, where, codec), fingerprints)
+        run.images, run.encoded = encoded.images, encoded.computed
+        _quarantine(config, run, encoded)
+        _train(config, run, runner, codec, encoded)
+
+
+def _encode_spec(
+    config: GeneratorTrainingConfig, source: Source, layout: GeneratorLayout, where: str, codec: Codec
+) -> EncodeSpec:
+    return EncodeSpec(
         source,
         layout.latents,
         where,
         codec.digest,
-        Decoding(config.size, config.resize, 3 if codec.channels == 3 else 1, config.max_pixels),
+        decoding(config, codec.channels),
         dtype=config.dtype,
         batch=config.batch_encode,
         posterior=config.posterior,
@@ -135,12 +154,6 @@ def _run(config: GeneratorTrainingConfig, run: GeneratorRun, codec: Codec | None
         threads=config.decode_threads or config.cpus_per_worker + 1,
         resources=config.resources,
     )
-    with on_demand(config, run) as runner:
-        with run.timed("encode"):
-            encoded = make_class_files(runner, spec, fingerprints)
-        run.images, run.encoded = encoded.images, encoded.computed
-        _quarantine(config, run, encoded)
-        _train(config, run, runner, codec, encoded)
 
 
 def _quarantine(config: GeneratorTrainingConfig, run: GeneratorRun, encoded: ClassFiles) -> None:
