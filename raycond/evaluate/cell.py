@@ -25,26 +25,49 @@ from raycond.labels.registry import open_labeler
 
 @dataclass(frozen=True)
 class Cell:
-    """A training: method × IPC × student × seed under a protocol, and where its images are.
-
-    ipc: None for the whole data. test: a decoded split whose images have `decoded_side(options.size, protocol)` pixels.
-    labeler: what `open_labeler` takes. set, weights, variant: as in `table.Row`.
-    """
+    """One training of a grid: method × images per class × student × seed under a protocol. Small and picklable."""
 
     method: str
+    """What is trained on, as `raycond.evaluate.method_names` names it."""
+
     ipc: int | None
+    """Images per class; None for the whole data."""
+
     student: str
+    """The network, as `raycond.models.students` names it."""
+
     seed: int
+    """Of initial weights, batches and augmentation."""
+
     protocol: EvaluationProtocol
+    """The recipe of training and test."""
+
     classes: Classes
+    """In label order."""
+
     options: Decoding
+    """How real images are decoded; its size is that of training and test images."""
+
     train: TrainingImages
+    """Where the training images come from."""
+
     test: str
+    """A decoded split whose images have `decoded_side(options.size, protocol)` pixels a side."""
+
     device: str
+    """Where the student is trained and tested."""
+
     labeler: str = "hard"
+    """What the student learns, as `open_labeler` takes it."""
+
     set: str = ""
+    """As in `Row`."""
+
     weights: str = ""
+    """As in `Row`."""
+
     variant: str = "own"
+    """As in `Row`."""
 
     @property
     def name(self) -> str:
@@ -60,7 +83,7 @@ class Cell:
 
 
 def run_cell(cell: Cell, report: Callable[[Check], None] | None = None) -> Row:
-    """Train and test; `report` is told of every check. On a CPU one thread, so that cells run side by side."""
+    """Train and test; `report` is called with every check. On a CPU one thread, so that cells run side by side."""
     require_device(cell.device)
     cuda = cell.device.startswith("cuda")
     if cuda:
@@ -70,8 +93,10 @@ def run_cell(cell: Cell, report: Callable[[Check], None] | None = None) -> Row:
         raise UserError(f"{cell.test}: test images of {side} pixels have no central {cell.options.size}")
     tests = EvaluationImages.of(split, crop=cell.options.size if side > cell.options.size else None)
     labeler = open_labeler(cell.labeler, classes=cell.classes, device=cell.device)
-    outcome = (incremental if cell.protocol.tasks > 1 else train_and_test)(
-        train := cell.train.load(len(cell.classes), cell.options),
+    train = cell.train.load(len(cell.classes), cell.options)
+    evaluated = incremental if cell.protocol.tasks > 1 else train_and_test
+    outcome = evaluated(
+        train,
         tests,
         student=cell.student,
         protocol=cell.protocol,
@@ -82,16 +107,16 @@ def run_cell(cell: Cell, report: Callable[[Check], None] | None = None) -> Row:
         report=report,
     )
     return Row(
-        cell.method,
-        cell.ipc,
-        cell.student,
-        cell.seed,
-        outcome.top1,
-        outcome.best,
-        outcome.steps,
-        outcome.seconds,
-        len(train),
-        cell.protocol.name,
+        method=cell.method,
+        ipc=cell.ipc,
+        student=cell.student,
+        seed=cell.seed,
+        top1=outcome.top1,
+        best=outcome.best,
+        steps=outcome.steps,
+        seconds=outcome.seconds,
+        images=len(train),
+        protocol=cell.protocol.name,
         set=cell.set,
         weights=cell.weights,
         labeler=labeler.name,

@@ -42,9 +42,9 @@ def incremental(
     In the outcome `top1` is the accuracy after the last task, when all classes are known; `best` is the MEAN of the
     accuracies after each task, which the literature calls average incremental accuracy, not a maximum. Steps and
     seconds are sums. The curve has one check a task: its `epoch` is the number of the task, from 1, its `step` all
-    steps so far, its `loss` the mean over that student's training; `report` is told of each. As every student has the
-    same seed and labels keep their order, the last one is bit for bit the student that `train_and_test` makes of the
-    whole memory, whatever the order of the classes. Raises UserError for more tasks than classes, for a class without
+    steps so far, its `loss` the mean over that student's training; `report` is called with each check. As every student
+    has the same seed and labels keep their order, the last one is bit for bit the student that `train_and_test` makes
+    of the whole memory, whatever the order of the classes. Raises UserError for more tasks than classes, for a class without
     images, and as `train_and_test` does.
     """
     tests = EvaluationImages.of(test) if isinstance(test, LabelledImages) else test
@@ -144,7 +144,7 @@ def _labeler_of(labeler: Labeler | None, seen: Sequence[int]) -> Labeler | None:
     everything, columns = labeler.logits, torch.tensor(seen)
 
     def logits(images: Tensor) -> Tensor:
-        found = everything(images)
-        return found.index_select(1, columns.to(found.device))
+        answers = everything(images)
+        return answers.index_select(1, columns.to(answers.device))
 
     return dataclasses.replace(labeler, logits=logits)

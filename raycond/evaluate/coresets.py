@@ -91,17 +91,17 @@ def herding(features: Tensor, k: int) -> Tensor:
 
 
 def k_center(features: Tensor, k: int) -> Tensor:
-    """Centres that leave no sample far from all of them: (n, d) → (k,) int64 in order of choice.
+    """Centers that leave no sample far from all of them: (n, d) → (k,) int64 in order of choice.
 
     The farthest-first greedy of Sener and Savarese (arXiv 1708.00489, Algorithm 1): its covering radius is at most
-    twice the smallest possible. The first centre is the sample nearest to the mean, as in the condensation
+    twice the smallest possible. The first center is the sample nearest to the mean, as in the condensation
     literature's code; DeepCore starts at a random one. k·n·d multiply-adds, in float64.
     """
     _require(len(features), k)
     x = _centred(features)
     norms = x.square().sum(1)
     picked = [_first_smallest(norms, norms)]
-    nearest = torch.full_like(norms, torch.inf)  # squared distance to the nearest centre
+    nearest = torch.full_like(norms, torch.inf)  # squared distance to the nearest center
     while len(picked) < k:
         last = picked[-1]
         nearest = torch.minimum(nearest, torch.addmv(norms + norms[last], x, x[last], alpha=-2))

@@ -34,32 +34,37 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class Score:
-    """One method at one IPC, of one student under one protocol, with its own labeler; None where rows are missing.
-
-    hlr: hard-label recovery, smaller is better. ior: improvement over random. lrs, ars: label- and augmentation-robust
-    score, in [0, 1], larger is better; 0.269 is a method that gains and loses nothing.
-    """
+    """The scores of one method at one IPC, of one student under one protocol; None where rows are missing."""
 
     method: str
     student: str
     protocol: str
     ipc: int
     labeler: str
+    """What the method's own trainings learn."""
+
     hlr: Spread | None
+    """Hard-label recovery: what the set lacks of all real images; smaller is better."""
+
     ior: Spread | None
+    """Improvement over as many random real images."""
+
     lrs: Spread | None
+    """Label-robust score in [0, 1], larger is better; 0.269 is a method that gains and loses nothing."""
+
     ars: Spread | None
+    """Augmentation-robust score, on the same scale."""
 
     def to_dict(self) -> dict[str, str | int | None]:
         """A line of a table, with the scores as text in percent."""
-        found = {"HLR %": self.hlr, "IOR %": self.ior, "LRS %": self.lrs, "ARS %": self.ars}
+        spreads = {"HLR %": self.hlr, "IOR %": self.ior, "LRS %": self.lrs, "ARS %": self.ars}
         return {
             "method": self.method,
             "IPC": self.ipc,
             "student": self.student,
             "labels": self.labeler,
             "protocol": self.protocol,
-            **{name: spread and spread.text for name, spread in found.items()},
+            **{name: spread and spread.text for name, spread in spreads.items()},
         }
 
 
@@ -75,15 +80,15 @@ def ior(own: float, random: float) -> float:
 
 def lrs(hlr: float, ior: float, weight: float = 0.5) -> float:
     """Label-robust score of α = weight · IOR − (1 − weight) · HLR."""
-    return _normalised(weight * ior - (1 - weight) * hlr)
+    return _normalized(weight * ior - (1 - weight) * hlr)
 
 
 def ars(augmented: float, plain: float, weight: float = 0.5) -> float:
     """Augmentation-robust score of β: the improvements over random with and without augmentation, weighted."""
-    return _normalised(weight * augmented + (1 - weight) * plain)
+    return _normalized(weight * augmented + (1 - weight) * plain)
 
 
-def _normalised(value: float) -> float:
+def _normalized(value: float) -> float:
     """[−1, 1] → [0, 1], steeper where a method gains than where it loses."""
     return (math.exp(value) - math.exp(-1)) / (math.exp(1) - math.exp(-1))
 
@@ -97,8 +102,8 @@ def scores(rows: Iterable[Row]) -> list[Score]:
     """
     cells = _Cells(rows)
     rank = {m: k for k, m in enumerate(in_order(key.method for key in cells.own))}
-    found = [_score(cells, key, key.ipc) for key in cells.own if key.method != RANDOM and key.ipc is not None]
-    return sorted(found, key=lambda s: (s.protocol, s.labeler, s.student, rank[s.method], s.ipc))
+    scored = [_score(cells, key, key.ipc) for key in cells.own if key.method != RANDOM and key.ipc is not None]
+    return sorted(scored, key=lambda s: (s.protocol, s.labeler, s.student, rank[s.method], s.ipc))
 
 
 def text(scores: Iterable[Score]) -> str:
@@ -168,8 +173,17 @@ def _score(cells: _Cells, key: _Key, ipc: int) -> Score:
         label = [lrs(hlr(_at(full, s), _at(hard, s)), ior(a, _at(other, s))) for s, a in own.items()]
     if gains and plain and other_plain:
         augmentation = [ars(a - _at(other, s), _at(plain, s) - _at(other_plain, s)) for s, a in own.items()]
-    found = [_spread(values) for values in (losses, gains, label, augmentation)]
-    return Score(key.method, key.student, key.protocol, ipc, key.labeler, *found)
+    return Score(
+        method=key.method,
+        student=key.student,
+        protocol=key.protocol,
+        ipc=ipc,
+        labeler=key.labeler,
+        hlr=_spread(losses),
+        ior=_spread(gains),
+        lrs=_spread(label),
+        ars=_spread(augmentation),
+    )
 
 
 def _at(seeds: _Seeds, seed: int) -> float:

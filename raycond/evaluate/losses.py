@@ -12,25 +12,34 @@ from raycond.evaluate.protocol import EvaluationProtocol
 
 @dataclass(frozen=True)
 class Targets:
-    """What a batch of n views should be called, and how much each counts.
+    """What a student should answer for a batch of n views, and how much each view counts.
 
-    labels (n,): hard. weights (n,): of the own image. soft (n, C): the labeler's logits or None; whole: they are of the
-    mixed view, else of the own image. partner (n,) and own: whom each view is mixed with and the share it kept; None
-    where nothing is mixed.
+    A view may be mixed from two images of the batch: λ of its first image and 1 − λ of its second.
     """
 
     labels: Tensor
+    """Hard labels of the first images: (n,) int64, or (n, classes) probabilities that are mixed already."""
+
     weights: Tensor
+    """(n,) weights of the first images."""
+
     soft: Tensor | None = None
-    whole: bool = False
-    partner: Tensor | None = None
-    own: Tensor | float = 1.0
+    """(n, classes) logits of a labeler; None for hard labels alone."""
+
+    soft_of_mixed_view: bool = False
+    """Whether the labeler saw the mixed view; otherwise `soft` belongs to the first image."""
+
+    permutation: Tensor | None = None
+    """(n,) int64, the place in the batch of each view's second image; None where nothing is mixed here."""
+
+    lam: Tensor | float = 1.0
+    """λ, for the whole batch or (n,) for each view."""
 
     def mixed(self, values: Tensor) -> Tensor:
-        """λ · own + (1 − λ) · partner's."""
-        if self.partner is None:
+        """λ · first + (1 − λ) · second, of values of the batch."""
+        if self.permutation is None:
             return values
-        return self.own * values + (1 - self.own) * values[self.partner]
+        return self.lam * values + (1 - self.lam) * values[self.permutation]
 
 
 def weighted_loss(logits: Tensor, targets: Targets, protocol: EvaluationProtocol) -> Tensor:
@@ -44,20 +53,20 @@ def losses(logits: Tensor, targets: Targets, protocol: EvaluationProtocol) -> Te
     if targets.soft is None:
         return _hard(logits, targets)
     if protocol.loss == "mse+ce":
-        soft = targets.soft if targets.whole else targets.mixed(targets.soft)
+        soft = targets.soft if targets.soft_of_mixed_view else targets.mixed(targets.soft)
         # what all logits of an image have in common is nothing to softmax, and differs between kinds of labelers
         soft = soft - soft.mean(1, keepdim=True)
         return (logits - soft).square().mean(1) + protocol.ce_weight * _hard(logits, targets)
     p = F.softmax(targets.soft / protocol.temperature, 1)
-    p = p if targets.whole else targets.mixed(p)
+    p = p if targets.soft_of_mixed_view else targets.mixed(p)
     if protocol.loss == "kl":
         return F.kl_div(F.log_softmax(logits / protocol.temperature, 1), p, reduction="none").sum(1)
     return -(p * F.log_softmax(logits, 1)).sum(1)
 
 
 def _hard(logits: Tensor, targets: Targets) -> Tensor:
-    own = F.cross_entropy(logits, targets.labels, reduction="none")
-    if targets.partner is None:
-        return own
-    other = F.cross_entropy(logits, targets.labels[targets.partner], reduction="none")
-    return targets.own * own + (1 - targets.own) * other
+    first = F.cross_entropy(logits, targets.labels, reduction="none")
+    if targets.permutation is None:
+        return first
+    second = F.cross_entropy(logits, targets.labels[targets.permutation], reduction="none")
+    return targets.lam * first + (1 - targets.lam) * second

@@ -24,7 +24,7 @@ from raycond.training.augment.geometry import RATIO, mirror, take
 
 SETTINGS = ("shuffle", "scale", "shift", "flip", "jitter", "lighting", "mix", "mix_beta", "mix_probability")
 # every draw has its own place: to switch one setting off changes no other draw
-_SHUFFLE, _CROP, _SHIFT, _FLIP, _JITTER, _LIGHTING, _COIN, _PARTNER, _SHARE, _BOX = range(0, 10 * 2**20, 2**20)
+_SHUFFLE, _CROP, _SHIFT, _FLIP, _JITTER, _LIGHTING, _COIN, _SECOND_IMAGE, _SHARE, _BOX = range(0, 10 * 2**20, 2**20)
 _GOLDEN, _FIRST, _SECOND = (n - 2**64 for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 
@@ -42,20 +42,24 @@ def settings(protocol: EvaluationProtocol) -> dict[str, Any]:
             f"protocol {protocol.name}: dsa picks one operation for a whole batch, so that a view is not a function "
             "of its image: stored labels need --set dsa=null"
         )
-    found = {name: getattr(protocol, name) for name in SETTINGS}
+    values = {name: getattr(protocol, name) for name in SETTINGS}
     if protocol.mix == "none":
-        found |= {"mix_beta": None, "mix_probability": None}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+        values |= {"mix_beta": None, "mix_probability": None}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 @dataclass(frozen=True)
 class Views:
-    """images: (n, c, h, w) in [0, 1]. partner: (n,) rows of the set that each is mixed with, with share 1 − own (n,);
-    None where the protocol does not mix."""
+    """A batch of n views."""
 
     images: Tensor
-    partner: Tensor | None
-    own: Tensor
+    """(n, c, h, w) in [0, 1]."""
+
+    second: Tensor | None
+    """(n,) int64, the row of the set that each view is mixed with; None where the protocol does not mix."""
+
+    lam: Tensor
+    """(n,) λ: the share of each view that is its first image; the rest is the second."""
 
 
 class SeededViews:
@@ -78,9 +82,9 @@ class SeededViews:
         views = self._alone(rows, draws)
         if self.protocol.mix == "none":
             return Views(views, None, views.new_ones(len(rows)))
-        partner = self.by_id[draws.integers(_PARTNER, 1, len(self.ids))[:, 0]]
-        others = self._alone(partner, self._draws(partner, numbers))
-        return _mixed(views, others, partner, draws, self.protocol)
+        second = self.by_id[draws.integers(_SECOND_IMAGE, 1, len(self.ids))[:, 0]]
+        others = self._alone(second, self._draws(second, numbers))
+        return _mixed(views, others, second, draws, self.protocol)
 
     def _draws(self, rows: Tensor, numbers: Tensor) -> _Draws:
         return _Draws(_hash(_hash(self.ids[rows] ^ self._seed) + _GOLDEN * (numbers + 1)))
@@ -183,25 +187,25 @@ def _lit(images: Tensor, std: float, draws: _Draws) -> Tensor:
     return images + (normal @ axes.T)[:, :, None, None]
 
 
-def _mixed(views: Tensor, others: Tensor, partner: Tensor, draws: _Draws, protocol: EvaluationProtocol) -> Views:
-    """CutMix or mixup with a share, a box and a partner for each view, where a batch has one share and one box."""
-    own = _beta(draws.uniform(_SHARE, 1)[:, 0], protocol.mix_beta)
-    own = torch.where(draws.uniform(_COIN, 1)[:, 0] < protocol.mix_probability, own, 1.0)
+def _mixed(views: Tensor, others: Tensor, second: Tensor, draws: _Draws, protocol: EvaluationProtocol) -> Views:
+    """CutMix or mixup with a λ, a box and a second image for each view, where a batch has one λ and one box."""
+    lam = _beta(draws.uniform(_SHARE, 1)[:, 0], protocol.mix_beta)
+    lam = torch.where(draws.uniform(_COIN, 1)[:, 0] < protocol.mix_probability, lam, 1.0)
     if protocol.mix == "mixup":
-        return Views(torch.lerp(others, views, own.view(-1, 1, 1, 1)), partner, own)
-    side = (1 - own).sqrt()
+        return Views(torch.lerp(others, views, lam.view(-1, 1, 1, 1)), second, lam)
+    side = (1 - lam).sqrt()
     height, width = views.shape[2:]
     rows, columns = _span(height, side, draws, _BOX), _span(width, side, draws, _BOX + 1)
     inside = rows[:, None, :, None] & columns[:, None, None, :]
-    own = 1 - (rows.sum(1) * columns.sum(1)).float() / (height * width)
-    return Views(torch.where(inside, others, views), partner, own)
+    lam = 1 - (rows.sum(1) * columns.sum(1)).float() / (height * width)
+    return Views(torch.where(inside, others, views), second, lam)
 
 
 def _span(pixels: int, side: Tensor, draws: _Draws, place: int) -> Tensor:
     """(n, pixels): inside a box as wide as `augment.cutmix` makes it."""
-    half, centre = (pixels * side).long()[:, None] // 2, draws.integers(place, 1, pixels)
+    half, center = (pixels * side).long()[:, None] // 2, draws.integers(place, 1, pixels)
     at = torch.arange(pixels, device=side.device)
-    return (at >= centre - half) & (at < centre + half)
+    return (at >= center - half) & (at < center + half)
 
 
 def _beta(uniform: Tensor, beta: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""The optimiser of a protocol and how its learning rate moves."""
+"""The optimizer of a protocol and how its learning rate moves."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import nn
 from raycond.evaluate.protocol import EvaluationProtocol
 
 
-class Optimiser:
-    """One training's optimiser: `step` after each backward pass updates the weights and then the learning rate.
+class ScheduledOptimizer:
+    """One training's optimizer: `step` after each backward pass updates the weights and then the learning rate.
 
     steps: of the whole training; per_epoch: how many of them are one pass over the set (schedules by epoch).
     """

@@ -1,4 +1,4 @@
-"""A proxy: what networks trained for a moment say of every training image, for `coresets` to choose by."""
+"""A proxy: features and scores of every training image from networks trained for a short time, which coresets use."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ from raycond.models import students
 
 @dataclass(frozen=True)
 class Proxy:
-    """features (N, d) float32: what the last linear layer of a network sees. el2n (N,) float32, from 0 to √2."""
+    """What short trainings show of every image of a split."""
 
     features: Tensor
+    """(N, d) float32, the input of the last linear layer."""
+
     el2n: Tensor
+    """(N,) float32 from 0 to √2, the norm of the error early in training; small for images that are easy to learn."""
 
     def __post_init__(self) -> None:
         if self.features.ndim != 2 or self.el2n.shape != self.features.shape[:1]:
@@ -60,7 +63,7 @@ def measure(
     total = torch.zeros(len(train), dtype=torch.float64)
     features = torch.empty(0)
     for k in range(nets):
-        net, normalise = trained(
+        net, normalize = trained(
             train,
             student=student,
             protocol=protocol,
@@ -69,9 +72,9 @@ def measure(
             threads=threads,
         )
         with _threads(threads):
-            total += _el2n(_through(net, normalise, train.images, device), train.labels.cpu())
+            total += _el2n(_through(net, normalize, train.images, device), train.labels.cpu())
             if k == nets - 1:
-                features = _through(students.embedding(net), normalise, train.images, device)
+                features = _through(students.embedding(net), normalize, train.images, device)
     return Proxy(features, (total / nets).float())
 
 
@@ -85,13 +88,13 @@ def _el2n(logits: Tensor, labels: Tensor) -> Tensor:
 @torch.no_grad()
 def _through(
     net: nn.Module | Callable[[Tensor], Tensor],
-    normalise: Callable[[Tensor], Tensor],
+    normalize: Callable[[Tensor], Tensor],
     images: Tensor,
     device: str | torch.device,
 ) -> Tensor:
     """What `net` makes of uint8 images (N, c, h, w): (N, d) float32 on the CPU."""
     size = images_per_test_batch(images.shape[-1], device)
-    return torch.cat([net(normalise(part.to(device))).float().cpu() for part in images.split(size)])
+    return torch.cat([net(normalize(part.to(device))).float().cpu() for part in images.split(size)])
 
 
 def write(uri: str, proxy: Proxy) -> None:

@@ -14,7 +14,7 @@ from raycond.core.progress import Progress
 from raycond.data.classes import Classes
 from raycond.data.labelled import LabelledImages
 from raycond.evaluate.losses import Targets
-from raycond.evaluate.numbered_views import SeededViews, image_ids, settings
+from raycond.evaluate.numbered_views import SeededViews, Views, image_ids, settings
 from raycond.evaluate.protocol import EvaluationProtocol
 from raycond.labels.stored.labels import Encoding, StoredLabels, write_labels
 
@@ -58,9 +58,9 @@ def store_labels(
     @torch.no_grad()
     def label(number: int) -> Tensor:
         parts = seen.by_id.split(LABEL_BATCH)
-        found = [logits(seen(rows, torch.full_like(rows, number)).images).float() for rows in parts]
+        answers = [logits(seen(rows, torch.full_like(rows, number)).images).float() for rows in parts]
         progress.step(number + 1 - progress.done)  # views that were stored before are not asked for
-        return torch.cat(found)
+        return torch.cat(answers)
 
     with Progress(stage, views, "views", quiet=not stage) as progress:
         return write_labels(
@@ -123,17 +123,17 @@ class StoredViews:
         seen = self.views(index, numbers)
         parts = zip(views.tolist(), self.rows[index].split(lengths.tolist()), strict=True)
         soft = torch.cat([self.stored.logits(view, rows) for view, rows in parts])
-        return seen.images, self._targets(index, seen.partner, seen.own, soft)
+        return seen.images, self._targets(index, seen, soft)
 
-    def _targets(self, index: Tensor, partner: Tensor | None, own: Tensor, soft: Tensor) -> Targets:
-        labels, weights = self.labels[index], self.weights[index]
-        if partner is not None:
-            # a partner need not be in the batch: its share of the hard label and the weight is put in here
-            one_hot = F.one_hot(torch.stack([labels, self.labels[partner]]), self.classes).float()
-            labels = own[:, None] * one_hot[0] + (1 - own)[:, None] * one_hot[1]
+    def _targets(self, index: Tensor, views: Views, soft: Tensor) -> Targets:
+        labels, weights, lam = self.labels[index], self.weights[index], views.lam
+        if views.second is not None:
+            # the second image need not be in the batch: its share of the hard label and the weight is put in here
+            one_hot = F.one_hot(torch.stack([labels, self.labels[views.second]]), self.classes).float()
+            labels = lam[:, None] * one_hot[0] + (1 - lam)[:, None] * one_hot[1]
             if self.protocol.mix_weights == "mix":
-                weights = own * weights + (1 - own) * self.weights[partner]
-        return Targets(labels, weights, soft, whole=True)
+                weights = lam * weights + (1 - lam) * self.weights[views.second]
+        return Targets(labels, weights, soft, soft_of_mixed_view=True)
 
 
 def _require_fit(protocol: EvaluationProtocol, classes: int, stored: StoredLabels) -> None:
@@ -146,10 +146,10 @@ def _require_fit(protocol: EvaluationProtocol, classes: int, stored: StoredLabel
             f"{stored.folder}: only the top {stored.encoding.top_k} logits are stored, and the others have probability "
             f"0, of which loss {protocol.loss} has no logit: store them with rest=minimum, or use loss=kl"
         )
-    made, wanted = stored.about.get("views", {}), settings(protocol)
-    for name, value in wanted.items():
-        if made.get(name) != value:
+    stored_settings = stored.about.get("views", {})
+    for name, value in settings(protocol).items():
+        if (before := stored_settings.get(name)) != value:
             raise UserError(
-                f"{stored.folder}: its labels are of views with {name}={made.get(name)}, and protocol {protocol.name} "
-                f"has {name}={value}: use --set {name}={made.get(name)}, or store labels for this protocol"
+                f"{stored.folder}: its labels are of views with {name}={before}, and protocol {protocol.name} "
+                f"has {name}={value}: use --set {name}={before}, or store labels for this protocol"
             )

@@ -1,4 +1,4 @@
-"""Test accuracies summarised over seeds, compared, and as plain text; rows and their files are in `results`."""
+"""Test accuracies summarized over seeds, compared, and as plain text; rows and their files are in `results`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ __all__ = [
     "read",
     "read_parquet",
     "sentences",
-    "summarise",
+    "summarize",
     "text",
     "to_csv",
     "uniform_twin",
@@ -52,16 +52,24 @@ ENOUGH_SEEDS = 3  # with fewer, a standard deviation says too little to call one
 
 @dataclass(frozen=True)
 class Summary:
-    """All seeds of one cell: mean and sample standard deviation (None for one seed) of the last and the best check."""
+    """All seeds of one cell."""
 
     method: str
     ipc: int | None
     student: str
     protocol: str
     n: int
+    """How many seeds there are."""
+
     mean: float
+    """Mean accuracy after the last step, in percent."""
+
     std: float | None
+    """Sample standard deviation over the seeds; None for one seed."""
+
     best_mean: float
+    """As `mean`, of the best check of each training."""
+
     best_std: float | None
     labeler: str = "hard"
     variant: str = "own"
@@ -106,7 +114,7 @@ def _with_deviation(mean: float, std: float | None) -> str:
     return f"{mean:.1f}" if std is None else f"{mean:.1f} ± {std:.1f}"
 
 
-def summarise(rows: Iterable[Row]) -> list[Summary]:
+def summarize(rows: Iterable[Row]) -> list[Summary]:
     """Mean ± sample standard deviation over seeds, by protocol, labeler, variant, student, method (table order), IPC.
 
     Raises UserError where a cell has a seed twice: the spread would be too small.
@@ -132,17 +140,17 @@ def _summary(rows: Sequence[Row]) -> Summary:
     mean, std = _moments([row.top1 for row in rows])
     best_mean, best_std = _moments([row.best for row in rows])
     return Summary(
-        first.method,
-        first.ipc,
-        first.student,
-        first.protocol,
-        len(rows),
-        mean,
-        std,
-        best_mean,
-        best_std,
-        first.labeler,
-        first.variant,
+        method=first.method,
+        ipc=first.ipc,
+        student=first.student,
+        protocol=first.protocol,
+        n=len(rows),
+        mean=mean,
+        std=std,
+        best_mean=best_mean,
+        best_std=best_std,
+        labeler=first.labeler,
+        variant=first.variant,
     )
 
 
@@ -165,7 +173,18 @@ def _comparison(s: Summary, o: Summary, ipc: int) -> Comparison:
     spread = None if s.std is None or o.std is None else math.hypot(s.std, o.std)
     difference = s.mean - o.mean
     clear = None if spread is None or min(s.n, o.n) < ENOUGH_SEEDS else abs(difference) > 2 * spread
-    return Comparison(s.method, o.method, ipc, s.student, s.protocol, difference, spread, clear, s.labeler, s.variant)
+    return Comparison(
+        method=s.method,
+        other=o.method,
+        ipc=ipc,
+        student=s.student,
+        protocol=s.protocol,
+        difference=difference,
+        spread=spread,
+        clear=clear,
+        labeler=s.labeler,
+        variant=s.variant,
+    )
 
 
 def text(rows: Iterable[Row], variant: str = "own", *, differences: bool = True) -> str:
@@ -173,7 +192,7 @@ def text(rows: Iterable[Row], variant: str = "own", *, differences: bool = True)
 
     differences: begin with what the names mean, and end each table with its differences.
     """
-    summaries = summarise(row for row in rows if row.variant == variant)
+    summaries = summarize(row for row in rows if row.variant == variant)
     groups: dict[tuple[str, str, str, str], list[Summary]] = {}
     for s in summaries:
         groups.setdefault(s.group, []).append(s)

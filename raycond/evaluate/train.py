@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ from raycond.core.errors import RaycondError, UserError
 from raycond.data.labelled import LabelledImages, class_mean_one
 from raycond.evaluate.evaluation_images import EvaluationImages
 from raycond.evaluate.losses import Targets, weighted_loss
-from raycond.evaluate.optimizer import Optimiser
+from raycond.evaluate.optimizer import ScheduledOptimizer
 from raycond.evaluate.protocol import EvaluationProtocol
 from raycond.evaluate.stored_views import StoredViews
 from raycond.evaluate.table import Check
-from raycond.evaluate.views import Normaliser, augmented, mixed
+from raycond.evaluate.views import Normalizer, augmented, mixed
 from raycond.labels.stored.labels import StoredLabels
 from raycond.models import students
 from raycond.training import augment
@@ -34,13 +35,22 @@ LABEL_BATCH = 64
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one training gave. `top1` (after the last step, the headline) and `best` of all checks in percent."""
+    """What one training gave."""
 
     top1: float
+    """Accuracy in percent after the last step: the headline."""
+
     best: float
+    """The best accuracy of all checks, in percent."""
+
     steps: int
-    seconds: float  # training and testing
+    """Optimization steps."""
+
+    seconds: float
+    """Of training and testing."""
+
     curve: tuple[Check, ...]
+    """Every check, the last of them after the last step."""
 
 
 def train_and_test(
@@ -55,7 +65,7 @@ def train_and_test(
     labeler: Labeler | None = None,
     report: Callable[[Check], None] | None = None,
 ) -> Outcome:
-    """Train `student` on `train` under `protocol`; top-1 accuracy on `test`. `report` is told of every check.
+    """Train `student` on `train` under `protocol`; top-1 accuracy on `test`. `report` is called with every check.
 
     The training set is moved to `device` once; test images stay where they are and go there batch by batch, so they
     may be a memory map. labeler: what the student learns (default: the hard labels). The same arguments on the same
@@ -95,11 +105,11 @@ def trained(
         training = _Training(train.at_most(protocol.max_size), student, protocol, seed, device, labeler)
         for _ in training.run():
             pass
-    return training.net.eval(), training.normaliser.of_pixels
+    return training.net.eval(), training.normalizer.of_pixels
 
 
 class _Training:
-    """A student, its optimiser, and the training set on the device with its labels and weights."""
+    """A student, its optimizer, and the training set on the device with its labels and weights."""
 
     def __init__(
         self,
@@ -123,9 +133,9 @@ class _Training:
         net = students.build(student, classes=train.classes, size=size, channels=channels)
         layout = _layout(net, device)
         self.net: nn.Module = net.to(device, memory_format=layout)  # type: ignore[call-overload]
-        self.optimiser = Optimiser(self.net, protocol, self.steps, self.per_epoch)
+        self.optimizer = ScheduledOptimizer(self.net, protocol, self.steps, self.per_epoch)
         self.student = torch.compile(self.net) if protocol.compile else self.net
-        self.normaliser = Normaliser(train.images, protocol, device, layout)
+        self.normalizer = Normalizer(train.images, protocol, device, layout)
         self.images, self.labels = train.images.to(device), train.labels.to(device)
         self.weights = _weights(train, protocol).to(device)
         self.fixed = self._fixed_labels() if self.labeler and self.labeler.mode == "fixed" else None
@@ -148,11 +158,11 @@ class _Training:
                 logits = self.student(views)
             loss = weighted_loss(logits, targets, self.protocol)
             loss.backward()
-            self.optimiser.step()
+            self.optimizer.step()
             total, since = total + loss.detach(), since + 1
             if step in checks:
                 mean = float(total) / since
-                if mean - mean != 0:
+                if not math.isfinite(mean):
                     raise RaycondError(
                         f"{self.what}: the loss is {mean} after {step} of {self.steps} steps of protocol "
                         f"{self.protocol.name}; a smaller lr than {self.protocol.lr} may help"
@@ -163,12 +173,12 @@ class _Training:
     def _batch(self, index: Tensor) -> tuple[Tensor, Targets]:
         if self.stored is not None:
             views, targets = self.stored.batch(index)
-            return self.normaliser(views), targets
+            return self.normalizer(views), targets
         p, generator = self.protocol, self.generator
         views = augmented(self.images[index].float() / 255, p, generator)
         pair = mixed(views, p, generator)
         views = views if pair is None else pair.images
-        seen = self.normaliser(views)
+        seen = self.normalizer(views)
         if p.dsa:
             seen = augment.dsa(seen, p.dsa, generator, rotate=p.dsa_rotate)
         soft = None
@@ -176,14 +186,14 @@ class _Training:
             soft = self.fixed[index]
         elif self.labeler is not None:
             assert self.labeler.logits is not None
-            soft = self.labeler.logits(self.normaliser.undo(seen).clamp(0, 1) if p.dsa else views)
+            soft = self.labeler.logits(self.normalizer.undo(seen).clamp(0, 1) if p.dsa else views)
         return seen, Targets(
             self.labels[index],
             self.weights[index],
             soft,
-            whole=self.fixed is None,
-            partner=None if pair is None else pair.partner,
-            own=1.0 if pair is None else pair.own,
+            soft_of_mixed_view=self.fixed is None,
+            permutation=None if pair is None else pair.partner,
+            lam=1.0 if pair is None else pair.own,
         )
 
     def _stored_views(self, classes: int) -> StoredViews | None:
@@ -203,7 +213,7 @@ class _Training:
         self.net.eval()
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         for images, labels in tests.batches(images_per_test_batch(tests.shape[-1], self.device)):
-            pixels = self.normaliser.of_pixels(images.to(self.device))
+            pixels = self.normalizer.of_pixels(images.to(self.device))
             with _precision(self.protocol, self.device):
                 correct += (self.net(pixels).argmax(1) == labels.to(self.device)).sum()
         self.net.train()
@@ -236,8 +246,12 @@ def _checks(steps: int, protocol: EvaluationProtocol) -> set[int]:
 
 
 def _batches(n: int, protocol: EvaluationProtocol, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Indices of each step's images. By epochs the last batch is what is left (one image joins the batch before);
-    by steps it runs on into the next shuffle, so that a step count is the same number of images for every set."""
+    """The rows of each step's images, in a new order for every pass over the set.
+
+    A protocol that counts epochs ends each pass with a smaller batch; a single image that is left joins the batch
+    before it. One that counts steps fills every batch, from the next pass if need be, so that a number of steps is the
+    same number of images for every set.
+    """
     size = min(protocol.batch, n)
     carry = torch.empty(0, dtype=torch.int64, device=generator.device)
     while steps > 0:

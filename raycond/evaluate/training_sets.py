@@ -33,16 +33,21 @@ class TrainingImages(Protocol):
 
 @dataclass(frozen=True)
 class SetImages:
-    """A condensed set at one IPC under one weights mode."""
+    """The images of a condensed set."""
 
     path: str
+    """Its folder."""
+
     ipc: int
+    """Images per class."""
+
     weights: str
+    """Mode of the weights: uniform, sqrt or density."""
 
     def load(self, classes: int, options: Decoding) -> LabelledImages:
-        found = open_set(self.path, self.ipc, weights=self.weights)
-        images = np.stack([decode_image(data, options.channels) for data in found.images])
-        return labelled(images, found.labels.tolist(), classes, found.weights)
+        condensed = open_set(self.path, self.ipc, weights=self.weights)
+        images = [decode_image(data, options.channels) for data in condensed.images]
+        return labelled(images, condensed.labels.tolist(), classes, condensed.weights)
 
 
 @dataclass(frozen=True)
@@ -177,13 +182,22 @@ class Medoids:
 
 @dataclass(frozen=True)
 class SplitImages:
-    """A decoded training split: all of it, or what a coreset method chooses in the light of a proxy."""
+    """A decoded training split: all of it, or the rows that a coreset method chooses."""
 
     pixels: str
+    """The file of the decoded split."""
+
     kind: str = ""
+    """A name in `coresets.CORESETS`; empty for all images."""
+
     proxy: str = ""
+    """The file of the proxy whose features and scores the coreset is chosen by."""
+
     ipc: int = 0
+    """Images of each class."""
+
     seed: int = 0
+    """Of the choice, where it has one."""
 
     def load(self, classes: int, options: Decoding) -> LabelledImages:
         split = pixels(self.pixels, classes)

@@ -14,7 +14,7 @@ from raycond.training.augment.draws import on_host
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-class Normaliser:
+class Normalizer:
     """Pixels to zero mean and unit deviation per channel, by the protocol's constants or the given images' own.
 
     layout: of what it gives in memory.
@@ -40,11 +40,11 @@ class Normaliser:
         self.mean, self.std = (v.view(1, -1, 1, 1).to(device) for v in (mean, std))
 
     def of_pixels(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) uint8 to normalised floats."""
+        """(n, c, h, w) uint8 to normalized floats."""
         return self(images.float() / 255)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) in [0, 1] to normalised floats."""
+        """(n, c, h, w) in [0, 1] to normalized floats."""
         return ((images - self.mean) / self.std).contiguous(memory_format=self.layout)
 
     def undo(self, images: Tensor) -> Tensor:

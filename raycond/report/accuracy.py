@@ -7,7 +7,7 @@ from typing import Any
 
 from raycond.core.text import shown
 from raycond.evaluate.method_names import METHODS, UNIFORM, WEIGHTED, condensed, meaning
-from raycond.evaluate.table import ENOUGH_SEEDS, FULL, Comparison, Row, Summary, compare, in_order, summarise
+from raycond.evaluate.table import ENOUGH_SEEDS, FULL, Comparison, Row, Summary, compare, in_order, summarize
 from raycond.report.numbers import signed
 from raycond.report.plots import Look, accuracy_svg, is_wide
 
@@ -21,7 +21,7 @@ TASKS_MEAN = "Top-1 in percent, mean of the accuracies after each task."
 def own_groups(rows: Sequence[Row]) -> list[list[Summary]]:
     """Summaries of the protocol's own variant, one list per protocol, labeler and student."""
     groups: dict[tuple[str, str, str, str], list[Summary]] = {}
-    for s in summarise(row for row in rows if row.variant == OWN):
+    for s in summarize(row for row in rows if row.variant == OWN):
         groups.setdefault(s.group, []).append(s)
     return list(groups.values())
 
@@ -79,10 +79,10 @@ def _lines(group: Sequence[Summary], columns: Sequence[int | None]) -> list[dict
 
 
 def _differences(comparisons: Sequence[Comparison], ipcs: Sequence[int]) -> list[dict[str, Any]]:
-    found = {(c.method, c.other, c.ipc): c for c in comparisons}
+    known = {(c.method, c.other, c.ipc): c for c in comparisons}
     pairs = dict.fromkeys((c.method, c.other) for c in comparisons)
     return [
-        {"method": method, "other": other, "cells": [_difference(found.get((method, other, ipc))) for ipc in ipcs]}
+        {"method": method, "other": other, "cells": [_difference(known.get((method, other, ipc))) for ipc in ipcs]}
         for method, other in pairs
     ]
 

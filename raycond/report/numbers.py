@@ -17,9 +17,9 @@ def human(count: int) -> str:
     return f"{value:.{1 if value < 100 else 0}f} {('KiB', 'MiB', 'GiB', 'TiB')[power - 1]}"
 
 
-def share(part: int, whole: int) -> str:
+def share(part: int, total: int) -> str:
     """A percentage with two significant digits below 10 %, without exponents."""
-    percent = 100 * part / whole if whole else math.nan
+    percent = 100 * part / total if total else math.nan
     if not 0 < percent < 10:
         return f"{percent:.0f} %"
     return f"{percent:.{max(0, 1 - math.floor(math.log10(percent)))}f} %"

@@ -53,8 +53,8 @@ def export(
     that order, label after label, classes.json, README.md and, last, export.json. Numbered folders sort into label
     order. PNG and JPEG are written as they are stored, WebP as PNG.
 
-    - ddranking: images.pt (n, 3, size, size) float32, class after class, normalised by mean and std of pixels in
-      [0, 1], one number or three (default ImageNet's), grey repeated; images/00000/00000.png; and soft_labels.pt
+    - ddranking: images.pt (n, 3, size, size) float32, class after class, normalized by mean and std of pixels in
+      [0, 1], one number or three (default ImageNet's), gray repeated; images/00000/00000.png; and soft_labels.pt
       (n, classes) float32 logits of the stored images if a labeler with soft labels is given (`open_labeler`). The
       tensor is held in memory, as ddranking holds it.
     - rethinkdc: train/00000/00000.png; nothing else is in train, whose first entry rethinkdc takes for a class.

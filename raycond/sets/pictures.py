@@ -18,7 +18,7 @@ def open_picture(data: bytes, size: int, channels: int) -> Image.Image:
     """
     try:
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
-        mode = "L" if channels == 1 and picture.format != "WEBP" else "RGB"  # WebP stores grey as color
+        mode = "L" if channels == 1 and picture.format != "WEBP" else "RGB"  # WebP stores gray as color
         if (picture.size, picture.mode) != ((size, size), mode):
             raise ValueError(f"is {picture.size} {picture.mode}, not ({size}, {size}) {mode}")
         picture.load()

@@ -20,36 +20,38 @@ CE = preset("quick")
 def test_kl_is_that_of_the_soft_label_recipes() -> None:
     """KLDiv(batchmean) of log_softmax(s / T) and softmax(t / T), without the factor T²."""
     expected = torch.nn.KLDivLoss(reduction="batchmean")(F.log_softmax(S / 20, 1), F.softmax(T / 20, 1))
-    found = losses(S, Targets(LABELS, WEIGHTS, T, whole=True), KL).mean()
+    found = losses(S, Targets(LABELS, WEIGHTS, T, soft_of_mixed_view=True), KL).mean()
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_mse_is_on_logits_beside_a_share_of_hard_labels() -> None:
-    found = losses(S, Targets(LABELS, WEIGHTS, T, whole=True), MSE).mean()
-    centred = T - T.mean(1, keepdim=True)
-    assert float(found) == pytest.approx(float(F.mse_loss(S, centred) + 0.3 * F.cross_entropy(S, LABELS)), rel=1e-5)
-    moved = losses(S, Targets(LABELS, WEIGHTS, T + 7, whole=True), MSE).mean()  # as probabilities they are the same
+    found = losses(S, Targets(LABELS, WEIGHTS, T, soft_of_mixed_view=True), MSE).mean()
+    centered = T - T.mean(1, keepdim=True)
+    assert float(found) == pytest.approx(float(F.mse_loss(S, centered) + 0.3 * F.cross_entropy(S, LABELS)), rel=1e-5)
+    moved = losses(
+        S, Targets(LABELS, WEIGHTS, T + 7, soft_of_mixed_view=True), MSE
+    ).mean()  # as probabilities they are the same
     assert float(moved) == pytest.approx(float(found), rel=1e-5)
 
 
 def test_soft_cross_entropy_is_torchs() -> None:
-    found = losses(S, Targets(LABELS, WEIGHTS, T, whole=True), CE.override(temperature=2)).mean()
+    found = losses(S, Targets(LABELS, WEIGHTS, T, soft_of_mixed_view=True), CE.override(temperature=2)).mean()
     assert float(found) == pytest.approx(float(F.cross_entropy(S, F.softmax(T / 2, 1))), rel=1e-5)
 
 
 def test_mixed_hard_labels_count_by_their_share() -> None:
-    found = losses(S, Targets(LABELS, WEIGHTS, partner=PARTNER, own=0.7), CE).mean()
+    found = losses(S, Targets(LABELS, WEIGHTS, permutation=PARTNER, lam=0.7), CE).mean()
     expected = 0.7 * F.cross_entropy(S, LABELS) + 0.3 * F.cross_entropy(S, LABELS[PARTNER])
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
 @pytest.mark.parametrize("protocol", [CE, KL])
 def test_labels_of_own_images_are_mixed_and_of_whole_views_are_not(protocol: object) -> None:
-    mixed = losses(S, Targets(LABELS, WEIGHTS, T, partner=PARTNER, own=0.7), protocol)  # type: ignore[arg-type]
-    whole = losses(S, Targets(LABELS, WEIGHTS, T, whole=True, partner=PARTNER, own=0.7), protocol)  # type: ignore[arg-type]
-    assert torch.equal(whole, losses(S, Targets(LABELS, WEIGHTS, T, whole=True), protocol))  # type: ignore[arg-type]
+    mixed = losses(S, Targets(LABELS, WEIGHTS, T, permutation=PARTNER, lam=0.7), protocol)  # type: ignore[arg-type]
+    whole = losses(S, Targets(LABELS, WEIGHTS, T, soft_of_mixed_view=True, permutation=PARTNER, lam=0.7), protocol)  # type: ignore[arg-type]
+    assert torch.equal(whole, losses(S, Targets(LABELS, WEIGHTS, T, soft_of_mixed_view=True), protocol))  # type: ignore[arg-type]
     assert not torch.allclose(mixed, whole)
-    only = losses(S, Targets(LABELS, WEIGHTS, T, partner=PARTNER, own=1.0), protocol)  # type: ignore[arg-type]
+    only = losses(S, Targets(LABELS, WEIGHTS, T, permutation=PARTNER, lam=1.0), protocol)  # type: ignore[arg-type]
     assert torch.allclose(only, whole)
 
 
@@ -61,7 +63,7 @@ def test_weights_multiply_and_are_not_divided_out() -> None:
 
 
 def test_a_mixed_image_has_its_own_weight_or_the_mixed_one() -> None:
-    targets = Targets(LABELS, WEIGHTS, partner=PARTNER, own=0.25)
+    targets = Targets(LABELS, WEIGHTS, permutation=PARTNER, lam=0.25)
     each = losses(S, targets, CE)
     own, mix = weighted_loss(S, targets, CE), weighted_loss(S, targets, CE.override(mix_weights="mix"))
     assert float(own) == pytest.approx(float((each * WEIGHTS).mean()), rel=1e-5)

@@ -56,14 +56,14 @@ def test_a_view_is_the_same_in_any_batch_and_in_any_order_of_the_set(mix: str) -
     seen = whole(rows, numbers)
     alone = [whole(rows[k : k + 1], numbers[k : k + 1]) for k in range(20)]
     assert torch.allclose(seen.images, torch.cat([a.images for a in alone]), atol=1e-6)
-    assert torch.equal(seen.own, torch.cat([a.own for a in alone]))
+    assert torch.equal(seen.lam, torch.cat([a.lam for a in alone]))
     order = torch.randperm(20, generator=torch.Generator().manual_seed(1))
     moved = views_of(images[order], protocol)(rows, numbers[order])
     assert torch.allclose(moved.images, seen.images[order], atol=1e-6)
     if mix != "none":
-        assert seen.partner is not None
-        assert moved.partner is not None
-        assert torch.equal(order[moved.partner], seen.partner[order])
+        assert seen.second is not None
+        assert moved.second is not None
+        assert torch.equal(order[moved.second], seen.second[order])
 
 
 def test_numbers_seeds_and_images_make_other_views() -> None:
@@ -141,12 +141,12 @@ def test_shares_are_those_of_the_pixels() -> None:
     images = torch.stack([torch.zeros(1, 8, 8), torch.full((1, 8, 8), 255)]).to(torch.uint8)
     for change in ({"mix": "cutmix"}, {"mix": "mixup", "mix_beta": 0.3}):
         seen = views_of(images, PLAIN.override(**change))(same(500, 0), torch.arange(500))
-        assert seen.partner is not None
-        white = torch.where(seen.partner == 1, 1 - seen.own, 0.0)
+        assert seen.second is not None
+        white = torch.where(seen.second == 1, 1 - seen.lam, 0.0)
         assert torch.allclose(seen.images.mean((1, 2, 3)), white, atol=1e-5)
-        assert 0.4 < float((seen.partner == 1).float().mean()) < 0.6
+        assert 0.4 < float((seen.second == 1).float().mean()) < 0.6
     coin = views_of(images, PLAIN.override(mix="mixup", mix_probability=0.25))(same(2000, 0), torch.arange(2000))
-    assert 0.2 < float((coin.own < 1).float().mean()) < 0.3
+    assert 0.2 < float((coin.lam < 1).float().mean()) < 0.3
 
 
 def test_settings_are_all_that_changes_a_view() -> None:
@@ -167,7 +167,7 @@ def test_a_view_is_the_same_on_cuda(changes: dict[str, object]) -> None:
     here = SeededViews(images, ids, protocol, 3)(rows, rows % 7)
     there = SeededViews(images.cuda(), ids, protocol, 3)(rows.cuda(), rows.cuda() % 7)
     torch.testing.assert_close(there.images.cpu(), here.images, rtol=0, atol=1e-5)
-    torch.testing.assert_close(there.own.cpu(), here.own)
-    if here.partner is not None:
-        assert there.partner is not None
-        assert torch.equal(there.partner.cpu(), here.partner)
+    torch.testing.assert_close(there.lam.cpu(), here.lam)
+    if here.second is not None:
+        assert there.second is not None
+        assert torch.equal(there.second.cpu(), here.second)

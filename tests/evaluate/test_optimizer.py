@@ -7,18 +7,18 @@ import torch
 from torch import nn
 
 from raycond.evaluate import EvaluationProtocol, preset
-from raycond.evaluate.optimizer import Optimiser
+from raycond.evaluate.optimizer import ScheduledOptimizer
 
 
 def rates(protocol: EvaluationProtocol, steps: int, per_epoch: float) -> list[float]:
     """The learning rate of every step."""
     net = nn.Linear(2, 2)
-    optimiser = Optimiser(net, protocol, steps, per_epoch)
+    optimizer = ScheduledOptimizer(net, protocol, steps, per_epoch)
     found = []
     for _ in range(steps):
-        found.append(optimiser.lr)
+        found.append(optimizer.lr)
         net(torch.ones(1, 2)).sum().backward()
-        optimiser.step()
+        optimizer.step()
     return found
 
 
@@ -55,16 +55,16 @@ def test_milestones_are_shares_rounded_down() -> None:
 def test_dc_bench_drops_once_and_forgets_its_momentum() -> None:
     protocol = preset("dc-bench").override(lr=1.0)
     net = nn.Linear(1, 1, bias=False)
-    optimiser = Optimiser(net, protocol, 301, 1)
+    optimizer = ScheduledOptimizer(net, protocol, 301, 1)
     for step in range(301):
         net.weight.grad = torch.ones_like(net.weight)
-        optimiser.step()
-        assert bool(optimiser.optimizer.state) == (step != 150)
-        assert optimiser.lr == pytest.approx(1.0 if step < 150 else 0.1)
+        optimizer.step()
+        assert bool(optimizer.optimizer.state) == (step != 150)
+        assert optimizer.lr == pytest.approx(1.0 if step < 150 else 0.1)
 
 
 def test_norms_and_biases_are_spared_decay() -> None:
     net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
-    optimiser = Optimiser(net, preset("rded"), 10, 1)
-    decay = {id(p): group["weight_decay"] for group in optimiser.optimizer.param_groups for p in group["params"]}
+    optimizer = ScheduledOptimizer(net, preset("rded"), 10, 1)
+    decay = {id(p): group["weight_decay"] for group in optimizer.optimizer.param_groups for p in group["params"]}
     assert [decay[id(p)] for p in net.parameters()] == [0.01, 0.0, 0.0, 0.0]

@@ -58,7 +58,7 @@ def test_epochs_replace_steps() -> None:
         ({"dsa": "color_magic"}, "dsa: .*magic"),
         ({"test_crop": 0}, "test_crop must be from 0.1 to 1"),
         ({"jitter": [1, 2, -1]}, "jitter"),
-        ({"colour": 1}, "colour: is not a setting.*weight_decay"),
+        ({"color": 1}, "color: is not a setting.*weight_decay"),
     ],
 )
 def test_wrong_settings_are_named(fields: dict[str, object], message: str) -> None:
@@ -99,8 +99,8 @@ def test_what_the_user_fixes_wins_over_rules() -> None:
     fixed = recipe("minimax-hard").override(epochs=7, lr=0.5)
     assert {fixed.resolve(ipc=i, classes=1000, student="x").epochs for i in (1, 10, None)} == {7}
     assert fixed.resolve(ipc=1, classes=1000, student="x").lr == 0.5
-    with pytest.raises(UserError, match="colour: is not a setting"):
-        recipe("quick").override(colour=1)
+    with pytest.raises(UserError, match="color: is not a setting"):
+        recipe("quick").override(color=1)
 
 
 def test_assumed_fields_are_fields() -> None:

@@ -96,7 +96,7 @@ def test_stored_is_the_teacher_online_but_for_fp16(tmp_path: Path, changes: dict
         stream = views(moved, p, labels)
         for index in _batches(30, p, 12, torch.Generator().manual_seed(1)):
             seen, targets = stream.batch(index)
-            assert targets.whole
+            assert targets.soft_of_mixed_view
             assert targets.soft is not None
             assert torch.allclose(targets.soft, logits(seen), rtol=2**-10, atol=1e-3)
 
@@ -173,15 +173,15 @@ def test_the_hard_part_of_a_mixed_label(tmp_path: Path, mix_weights: str) -> Non
     _, targets = stream.batch(index)
     seen = stream.views(index, torch.zeros_like(index))
     student = torch.randn(12, 10)
-    assert seen.partner is not None
+    assert seen.second is not None
     assert train.weights is not None
     assert targets.soft is not None
-    own, other = (F.cross_entropy(student, train.labels[r], reduction="none") for r in (index, seen.partner))
+    own, other = (F.cross_entropy(student, train.labels[r], reduction="none") for r in (index, seen.second))
     soft = targets.soft - targets.soft.mean(1, keepdim=True)
-    expected = (student - soft).square().mean(1) + 0.5 * (seen.own * own + (1 - seen.own) * other)
+    expected = (student - soft).square().mean(1) + 0.5 * (seen.lam * own + (1 - seen.lam) * other)
     assert torch.allclose(losses(student, targets, protocol), expected, atol=1e-5)
-    a, b = train.weights[index], train.weights[seen.partner]
-    wanted = seen.own * a + (1 - seen.own) * b if mix_weights == "mix" else a
+    a, b = train.weights[index], train.weights[seen.second]
+    wanted = seen.lam * a + (1 - seen.lam) * b if mix_weights == "mix" else a
     assert torch.allclose(targets.weights, wanted)
 
 

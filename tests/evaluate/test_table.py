@@ -26,7 +26,7 @@ ROWS = [
 
 
 def test_summary_is_mean_and_sample_deviation_in_table_order() -> None:
-    found = table.summarise(random.Random(0).sample(ROWS, len(ROWS)))
+    found = table.summarize(random.Random(0).sample(ROWS, len(ROWS)))
     assert [(s.method, s.ipc) for s in found] == [
         ("random", 1), ("random", 10), ("d4m", 10), ("ddoq", 10), ("zeta", 10), ("full", None)
     ]  # fmt: skip
@@ -40,11 +40,11 @@ def test_summary_is_mean_and_sample_deviation_in_table_order() -> None:
 
 def test_the_same_seed_twice_is_an_error() -> None:
     with pytest.raises(UserError, match=r"ddoq, IPC 10.*seed 1 stands twice"):
-        table.summarise([*ROWS, row("ddoq", 10, 1, 90.0)])
+        table.summarize([*ROWS, row("ddoq", 10, 1, 90.0)])
 
 
 def test_differences_beyond_two_deviations() -> None:
-    found = {(c.method, c.other): c for c in table.compare(table.summarise(ROWS))}
+    found = {(c.method, c.other): c for c in table.compare(table.summarize(ROWS))}
     assert set(found) == {("d4m", "random"), ("ddoq", "random"), ("ddoq", "d4m"), ("zeta", "random")}
     clear = found["ddoq", "random"]
     assert (clear.difference, clear.clear) == (13.0, True)
@@ -61,7 +61,7 @@ def test_a_difference_is_clear_beyond_two_deviations_of_a_difference(factor: flo
     apart = sign * factor * 2**0.5
     rows = [row("random", 10, seed, 79.0 + seed) for seed in range(3)]
     rows += [row("ddoq", 10, seed, 79.0 + seed + apart) for seed in range(3)]
-    (found,) = table.compare(table.summarise(rows))
+    (found,) = table.compare(table.summarize(rows))
     assert found.spread == pytest.approx(2**0.5)
     assert found.clear is clear
     assert ("beyond" if clear else "within") + " two standard deviations (2.8)" in table.sentences([found])[0]
@@ -72,14 +72,14 @@ def test_better_is_said_from_three_seeds_on(seeds: int, clear: bool | None) -> N
     """Two seeds may agree by chance: their deviation says too little."""
     rows = [row("random", 10, seed, 50.0 + 0.01 * seed) for seed in range(seeds)]
     rows += [row("ddoq", 10, seed, 90.0 + 0.01 * seed) for seed in range(3)]
-    (found,) = table.compare(table.summarise(rows))
+    (found,) = table.compare(table.summarize(rows))
     assert found.clear is clear
     assert (found.spread is None) == (seeds == 1)
     assert ("no verdict" in table.sentences([found])[0]) == (clear is None)
 
 
-def test_best_of_checks_is_summarised_beside_the_last() -> None:
-    found = next(s for s in table.summarise(ROWS) if s.method == "ddoq")
+def test_best_of_checks_is_summarized_beside_the_last() -> None:
+    found = next(s for s in table.summarize(ROWS) if s.method == "ddoq")
     assert (found.best_mean, found.best_std) == (pytest.approx(94.1), pytest.approx(1.0))
     assert found.best_text == "94.1 ± 1.0"
     assert found.n == 3
@@ -90,7 +90,7 @@ def test_groups_do_not_mix_and_a_seed_may_stand_once_in_each() -> None:
         {}, {"labeler": "teacher:r18"}, {"variant": "plain"}, {"variant": "hard"}, {"protocol": "rded"}
     ]  # fmt: skip
     rows = [replace(r, top1=r.top1 - k, **change) for k, change in enumerate(changes) for r in ROWS[:3]]
-    found = table.summarise(rows)
+    found = table.summarize(rows)
     assert [s.group[:3] for s in found] == [
         ("quick", "hard", "own"),
         ("quick", "hard", "hard"),
@@ -100,13 +100,13 @@ def test_groups_do_not_mix_and_a_seed_may_stand_once_in_each() -> None:
     ]
     assert [s.mean for s in found] == [94.0, 91.0, 92.0, 93.0, 90.0]
     random_elsewhere = [replace(r, variant="hard") for r in ROWS if r.method == "random"]
-    assert table.compare(table.summarise([*ROWS[:3], *random_elsewhere])) == []
+    assert table.compare(table.summarize([*ROWS[:3], *random_elsewhere])) == []
 
 
 def test_weighted_sets_are_compared_with_their_uniform_twins() -> None:
     names = ("random", "d4m vae", "ddoq vae sqrt", "ddoq vae density", "d4m medoid [b]", "ddoq medoid sqrt [b]", "dm")
     rows = [row(name, 1, seed, 50.0 + k) for k, name in enumerate(names) for seed in range(2)]
-    found = {(c.method, c.other): c.difference for c in table.compare(table.summarise(rows))}
+    found = {(c.method, c.other): c.difference for c in table.compare(table.summarize(rows))}
     assert {pair: d for pair, d in found.items() if pair[1] != "random"} == {
         ("ddoq vae sqrt", "d4m vae"): 1.0,
         ("ddoq vae density", "d4m vae"): 2.0,

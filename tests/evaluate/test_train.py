@@ -237,10 +237,10 @@ def test_checks_are_told_as_they_come() -> None:
 
 def test_trained_gives_the_student_and_its_input() -> None:
     protocol = preset("quick").override(steps=60, checks=1)
-    net, normalise = trained(subset(20), student=STUDENT, protocol=protocol, seed=0, device="cpu", threads=1)
+    net, normalize = trained(subset(20), student=STUDENT, protocol=protocol, seed=0, device="cpu", threads=1)
     assert not net.training
     with torch.no_grad():
-        top1 = 100 * (net(normalise(TEST.images)).argmax(1) == TEST.labels).double().mean()
+        top1 = 100 * (net(normalize(TEST.images)).argmax(1) == TEST.labels).double().mean()
     expected = run(subset(20), steps=60, checks=1)
     assert float(top1) == pytest.approx(expected.top1)
 

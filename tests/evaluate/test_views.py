@@ -5,7 +5,7 @@ import torch
 
 from raycond.core.errors import UserError
 from raycond.evaluate import preset
-from raycond.evaluate.views import Normaliser, augmented, mixed
+from raycond.evaluate.views import Normalizer, augmented, mixed
 
 QUICK = preset("quick")
 CPU = torch.device("cpu")
@@ -18,19 +18,19 @@ def pixels(channels: int = 3) -> torch.Tensor:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_normalised_training_images_have_mean_zero_and_deviation_one(channels: int) -> None:
     images = pixels(channels)
-    normaliser = Normaliser(images, QUICK, CPU)
-    values = normaliser.of_pixels(images)
+    normalizer = Normalizer(images, QUICK, CPU)
+    values = normalizer.of_pixels(images)
     assert values.mean((0, 2, 3)).tolist() == pytest.approx([0] * channels, abs=1e-5)
     assert values.std((0, 2, 3), correction=0).tolist() == pytest.approx([1] * channels, rel=1e-5)
-    assert torch.allclose(normaliser.undo(values), images.float() / 255, atol=1e-6)
+    assert torch.allclose(normalizer.undo(values), images.float() / 255, atol=1e-6)
 
 
 def test_imagenet_constants() -> None:
-    normaliser = Normaliser(pixels(), QUICK.override(normalize="imagenet"), CPU)
-    white = normaliser.of_pixels(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8))
+    normalizer = Normalizer(pixels(), QUICK.override(normalize="imagenet"), CPU)
+    white = normalizer.of_pixels(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8))
     assert white[0, :, 0, 0].tolist() == pytest.approx([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
     with pytest.raises(UserError, match="normalize=train"):
-        Normaliser(pixels(1), QUICK.override(normalize="imagenet"), CPU)
+        Normalizer(pixels(1), QUICK.override(normalize="imagenet"), CPU)
 
 
 def test_without_augmentation_views_are_the_images() -> None:

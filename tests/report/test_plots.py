@@ -6,7 +6,7 @@ import warnings
 import pytest
 
 from raycond.evaluate import Row
-from raycond.evaluate.table import compare, summarise
+from raycond.evaluate.table import compare, summarize
 from raycond.report import plots
 from raycond.report.plots import Line
 
@@ -30,7 +30,7 @@ def texts(svg: str) -> list[str]:
 
 def test_ten_methods_look_different_and_baselines_always_the_same() -> None:
     looks = plots.looks(NAMES)
-    assert len({look.colour for look in looks.values()}) == len(NAMES)
+    assert len({look.color for look in looks.values()}) == len(NAMES)
     assert len({look.marker for look in looks.values()}) == len(NAMES)
     assert plots.looks(NAMES[3:4])["k-center"] == looks["k-center"]
     assert plots.looks(reversed(NAMES)) == looks
@@ -38,7 +38,7 @@ def test_ten_methods_look_different_and_baselines_always_the_same() -> None:
 
 @pytest.mark.parametrize("count", [1, 6, 7, 10])
 def test_accuracy_names_every_method_once(count: int) -> None:
-    group = summarise(rows(NAMES[:count]))
+    group = summarize(rows(NAMES[:count]))
     svg = plots.accuracy_svg(group, "k")
     assert [t for t in texts(svg) if t in NAMES] == list(NAMES[:count])
     assert plots.is_wide(group) == (count > 6)
@@ -58,15 +58,15 @@ def test_a_long_legend_makes_the_figure_higher() -> None:
 
 def test_names_with_dollars_and_angles_are_text() -> None:
     name = "ddoq vae sqrt [$a_b$ <i> $]"
-    svg = plots.accuracy_svg(summarise(rows(("random", name))), 'a "key" <b>')
+    svg = plots.accuracy_svg(summarize(rows(("random", name))), 'a "key" <b>')
     assert "ddoq vae sqrt [$a_b$ &lt;i&gt; $]" in texts(svg)
     assert "<b>" not in svg
 
 
 def test_weights_need_a_uniform_twin() -> None:
     looks = plots.looks(NAMES)
-    assert plots.weights_svg(compare(summarise(rows(("random", "ddoq vae sqrt")))), "k", looks) == ""
-    svg = plots.weights_svg(compare(summarise(rows(NAMES))), "k", looks)
+    assert plots.weights_svg(compare(summarize(rows(("random", "ddoq vae sqrt")))), "k", looks) == ""
+    svg = plots.weights_svg(compare(summarize(rows(NAMES))), "k", looks)
     found = texts(svg)
     assert {"vae", "ddoq", "ddoq vae sqrt", "ddoq vae density"} < set(found)
     assert "d4m vae" not in found
@@ -75,12 +75,12 @@ def test_weights_need_a_uniform_twin() -> None:
 
 def test_weights_of_generators_stand_side_by_side() -> None:
     names = ("d4m vae", "ddoq vae sqrt", "d4m medoid [b]", "ddoq medoid sqrt [b]", "d4m sd", "ddoq sd sqrt")
-    svg = plots.weights_svg(compare(summarise(rows(names))), "k", plots.looks(names))
+    svg = plots.weights_svg(compare(summarize(rows(names))), "k", plots.looks(names))
     assert [t for t in texts(svg) if t in ("vae", "medoid [b]", "sd")] == ["medoid [b]", "sd", "vae"]
 
 
 def test_distortion_shows_what_has_both() -> None:
-    looks, group = plots.looks(NAMES), summarise(rows(NAMES))
+    looks, group = plots.looks(NAMES), summarize(rows(NAMES))
     assert plots.distortion_svg(group, {}, "k", looks) == ""
     assert plots.distortion_svg(group, {"other": {1: 2.0}, "random": {50: 1.0}}, "k", looks) == ""
     svg = plots.distortion_svg(group, {"random": {1: 2000.0, 10: 3.0}, "d4m vae": {1: 1.0}}, "k", looks)
@@ -98,7 +98,7 @@ def test_tasks_have_whole_numbers_and_the_whole_data() -> None:
 
 
 def test_drawing_warns_of_nothing() -> None:
-    group, looks = summarise(rows(NAMES[:1], (1,))), plots.looks(NAMES)
+    group, looks = summarize(rows(NAMES[:1], (1,))), plots.looks(NAMES)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         plots.accuracy_svg(group, "k")

@@ -1,4 +1,4 @@
-"""The plots of the reports: each function gives an inline SVG that follows the page's colours."""
+"""The plots of the reports: each function gives an inline SVG that follows the page's colors."""
 
 from raycond.report.plots.accuracy import accuracy_svg, is_wide
 from raycond.report.plots.distortion import distortion_svg

@@ -47,7 +47,7 @@ def _draw(axes: Any, marks: Mapping[str, Sequence[_Point]], looks: Mapping[str, 
         axes.plot(
             [p.distortion for p in found],
             [p.mean for p in found],
-            color=look.colour,
+            color=look.color,
             linewidth=0.7,
             alpha=0.55,
             zorder=1,

@@ -1,4 +1,4 @@
-"""What all plots share: a look per method, bare axes, the legend, and an SVG in the page's colours."""
+"""What all plots share: a look per method, bare axes, the legend, and an SVG in the page's colors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from raycond.evaluate.method_names import FULL, METHODS, condensed, in_order
 
-INK, RULE = "#010203", "#010204"  # replaced by the page's own colours in the finished SVG
+INK, RULE = "#010203", "#010204"  # replaced by the page's own colors in the finished SVG
 ALL = "all images"
 MOST_INSIDE = 6  # entries of a legend inside the axes; a longer one goes below them
 SMALL, LARGE = (4.4, 3.0), (5.0, 3.4)  # inches, of the axes with their labels
@@ -21,13 +21,13 @@ SMALL, LARGE = (4.4, 3.0), (5.0, 3.4)  # inches, of the axes with their labels
 class Look(NamedTuple):
     """How one method is drawn in every plot of a page."""
 
-    colour: str
+    color: str
     marker: str
     width: float
     above: int  # drawing order
 
 
-# mid-tone, told apart on white and on black, and by marker where colour fails
+# mid-tone, told apart on white and on black, and by marker where color fails
 _BASELINES = (("#8b919c", "o"), ("#2a9d8f", "s"), ("#a5793f", "v"), ("#8a9a2b", "P"), ("#5aa9bd", "X"))
 _UNIFORM = (("#dd8a22", "^"), ("#c9a227", "<"), ("#c9525c", ">"))
 _WEIGHTED = (("#4a80e6", "D"), ("#b65fc9", "d"), ("#3f9f5f", "p"), ("#e0699f", "h"), ("#7d6be0", "8"), ("#2b9fd0", "H"))
@@ -35,7 +35,7 @@ _OTHERS = (("#c9525c", "*"), ("#6b8e23", ">"), ("#b0673c", "<"))
 
 
 def looks(methods: Iterable[str]) -> dict[str, Look]:
-    """A look for each method. Baselines always look the same; condensed sets take colours in table order."""
+    """A look for each method. Baselines always look the same; condensed sets take colors in table order."""
     of_kind = {"d4m": cycle(_UNIFORM), "ddoq": cycle(_WEIGHTED)}
     others = cycle(_OTHERS)
     result = {}
@@ -114,7 +114,7 @@ def aside(k: int, count: int, step: float = 0.035) -> float:
 def points(look: Look, size: float = 5, line: bool = True) -> dict[str, Any]:
     """What `errorbar` takes to draw a method."""
     return {
-        "color": look.colour,
+        "color": look.color,
         "marker": look.marker,
         "markersize": size if look.above > 2 else 0.85 * size,
         "linewidth": look.width,
@@ -173,7 +173,7 @@ def _legend_below(figure: Any, axes: Sequence[Any], names: Sequence[str]) -> Non
 
 
 def _for_html(text: str, key: str, title: str) -> str:
-    """Only the <svg> element, in the page's colours and font, with nothing that names an address."""
+    """Only the <svg> element, in the page's colors and font, with nothing that names an address."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)
