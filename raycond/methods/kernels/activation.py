@@ -10,7 +10,7 @@ with c = 2 K / (n_p n_q) for erf (Cho & Saul 2009; Williams 1997). Here every fu
 (erf), because atan2(sin θ, m) = π − θ then needs no further pass over the data, and gives K' and the sum S' = K' + T',
 which is what the next layer of a tangent kernel needs: T ← σ_w² avg(K' + T') + σ_b².
 
-Rounding makes 1 − m² a little above 0 for equal pixels, and its root a thousand times that; so 1 − m² below
+With ReLU rounding makes 1 − m² a little above 0 for equal pixels, and its root a thousand times that; so 1 − m² below
 `TOLERANCE` counts as 0. In float32 sums over the 784 pixels of a digit are off by 2e-6, which the norms do not share.
 Derivatives there are set to 0: they diverge, and cancel against those of the norms n.
 
@@ -32,8 +32,8 @@ SMALLEST = 1e-30  # of a variance: black pixels have none in a network without b
 
 
 class Saved(NamedTuple):
-    """What a derivative needs of a forward pass. root: √(1 − m²), 0 within the tolerance. angle: π − θ, or asin m.
-    tangent: T before the activation; None in the first layer, where T = K."""
+    """What a derivative needs of a forward pass. root: √(1 − m²), of ReLU 0 within the tolerance. angle: π − θ, or
+    asin m. tangent: T before the activation; None in the first layer, where T = K."""
 
     m: Tensor
     root: Tensor
@@ -80,7 +80,7 @@ class Relu:
         return variance / 2
 
     def angles(self, m: Tensor, tangent: Tensor | None) -> Saved:
-        root = _root(m)
+        root = F.threshold(_one_minus_square(m), TOLERANCE[m.dtype], 0.0, inplace=True).sqrt_()
         return Saved(m, root, torch.atan2(root, m), tangent)
 
     def __call__(self, saved: Saved, p: Tensor, q: Tensor, gain: float, out: Tensor) -> None:
@@ -120,7 +120,7 @@ class Erf:
         return (2 / math.pi) * torch.asin(2 * variance / (1 + 2 * variance))
 
     def angles(self, m: Tensor, tangent: Tensor | None) -> Saved:
-        root = _root(m)
+        root = _one_minus_square(m).clamp_min_(torch.finfo(m.dtype).eps).sqrt_()  # of pixels of any contrast above 0
         return Saved(m, root, torch.atan2(m, root), tangent)
 
     def __call__(self, saved: Saved, p: Tensor, q: Tensor, gain: float, out: Tensor) -> None:
@@ -150,9 +150,8 @@ class Erf:
 ACTIVATIONS: dict[str, DualActivation] = {"relu": Relu(), "erf": Erf()}
 
 
-def _root(m: Tensor) -> Tensor:
-    one = torch.ones((), dtype=m.dtype, device=m.device)
-    return F.threshold(torch.addcmul(one, m, m, value=-1), TOLERANCE[m.dtype], 0.0, inplace=True).sqrt_()
+def _one_minus_square(m: Tensor) -> Tensor:
+    return torch.addcmul(torch.ones((), dtype=m.dtype, device=m.device), m, m, value=-1)
 
 
 def _outer(p: Tensor, q: Tensor) -> Tensor:

@@ -169,6 +169,16 @@ def test_black_images_without_biases() -> None:
     assert kernel_vjp(network, x, None, torch.ones(2, 2))[0].isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_erf_of_strong_contrasts(dtype: torch.dtype, normal: Callable[..., Tensor]) -> None:
+    """Its angle comes near 0 for equal images of large pixels, and is never 0."""
+    x = (300 * normal(3, (2, 2, 2))).to(dtype)
+    network = kernel("fc2", activation="erf")
+    matrix = kernel_matrix(network, x)
+    torch.testing.assert_close(matrix, naive_kernel(network, x.double(), x.double())[1].to(dtype), rtol=0.1, atol=0)
+    assert kernel_vjp(network, x, None, torch.ones(3, 3))[0].isfinite().all()
+
+
 def test_images_that_kernels_refuse(normal: Callable[..., Tensor]) -> None:
     network, x = kernel("convnet"), normal(2, (1, 8, 8))
     with pytest.raises(UserError, match="square"):
