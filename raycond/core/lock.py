@@ -104,7 +104,8 @@ class Lock:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise UserError if another run has taken the lock, as it may after this machine slept; call it now and then."""
+        """Raise UserError if another run has taken the lock, as it may after this machine slept; call it now and
+        then."""
         if self._lost:
             raise UserError(
                 f"{self._place.folder}: another run has taken this place over, because this one gave no sign of life "
@@ -169,7 +170,8 @@ def _acquire(place: _Local | _Remote, what: str, wait: float) -> Owner:
 
 
 def _is_alive(place: _Local | _Remote, other: Owner) -> bool:
-    """Whether the owner is at work. Clocks of two machines may differ, so an old sign of life is watched for a change."""
+    """Whether the owner is at work. Clocks of two machines may differ, so an old sign of life is watched for a
+    change."""
     if other.is_here:
         return other.is_running
     if abs(time.time() - other.alive) < STALE_SECONDS:
@@ -185,8 +187,8 @@ def _is_alive(place: _Local | _Remote, other: Owner) -> bool:
 def _occupied(folder: str, other: Owner) -> str:
     since = time.strftime("%d %b %H:%M", time.localtime(other.since))
     return (
-        f"{folder}: another run is at work here ({shown(other.what)}, process {other.pid} on {shown(other.host)}, since "
-        f"{since}); wait for it, stop it, or give another --out"
+        f"{folder}: another run is at work here ({shown(other.what)}, process {other.pid} on {shown(other.host)}, "
+        f"since {since}); wait for it, stop it, or give another --out"
     )
 
 

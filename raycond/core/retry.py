@@ -34,9 +34,8 @@ _PERMANENT = (
 def retrying(action: Callable[[], T], *, attempts: int = 4, first_wait: float = 0.2) -> T:
     """`action()`, tried up to `attempts` times, waiting `first_wait` seconds and then twice as long each time.
 
-    A missing file, a refused permission, a full disk and our own errors are raised at once. The last error is raised as it is.
-    Any other exception counts as passing: object-store clients have their own types, few of them OSError.
-    """
+    A missing file, a refused permission, a full disk and our own errors are raised at once. The last error is raised as
+    it is. Any other exception counts as passing: object-store clients have their own types, few of them OSError."""
     for attempt in range(attempts):
         try:
             return action()

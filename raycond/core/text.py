@@ -20,7 +20,8 @@ def shown(text: object, most: int = 200) -> str:
 
 
 def visible(text: str) -> str:
-    """`shown` at full length: the form in which names from data are stored, and in which they can be shown as they are."""
+    """`shown` at full length: the form in which names from data are stored, and in which they can be shown as they
+    are."""
     return text if text.isprintable() else "".join(_escaped(char) for char in text)
 
 

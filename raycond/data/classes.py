@@ -75,8 +75,8 @@ def require_same(a: Classes, b: Classes, a_what: str, b_what: str) -> None:
         f"class lists differ ({'; '.join(detail)})\n"
         f"  {a_what} ({len(a)}): {_some(a.ids)}\n"
         f"  {b_what} ({len(b)}): {_some(b.ids)}\n"
-        "Give both the same classes. Their order is the sorted order of the ids, that of the class list beside the data, "
-        "or that of a file given as --class-list."
+        "Give both the same classes. Their order is the sorted order of the ids, that of the class list beside the "
+        "data, or that of a file given as --class-list."
     )
 
 

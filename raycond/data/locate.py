@@ -52,10 +52,9 @@ class Place(NamedTuple):
 def locate(uri: str, split: str, own: str = "", columns: tuple[str | None, str | None] = (None, None)) -> Place:
     """Find the kind and the part of a source, descending through split folders and single folders.
 
-    own: a folder of the run itself; a folder that holds it is not part of the data. columns: of Parquet files, the image
-    and the label, where the user names them. Raises UserError that says what was
-    expected, NoSplit if the data is split but has no such part.
-    """
+    own: a folder of the run itself; a folder that holds it is not part of the data. columns: of Parquet files, the
+    image and the label, where the user names them. Raises UserError that says what was expected, NoSplit if the data is
+    split but has no such part."""
     if not files.exists(uri):
         if re.search(r"[{*?\[]", uri):
             return _shards(uri, _expand(uri), split)
@@ -181,7 +180,8 @@ class _Search:
         return [name for name in folders if name not in left]
 
     def _is_dataset(self, shards: Sequence[files.Entry], nested: list[str], images: list[str]) -> bool:
-        """Whether the shards, and not the folders of images beside them, are the data set. Raises UserError for both."""
+        """Whether the shards, and not the folders of images beside them, are the data set. Raises UserError for
+        both."""
         first = [shards[0].uri] if shards else []
         first += [uri for name in nested if (uri := _first_shard(files.join(self.root, name)))]
         sets = [uri for uri in first if self._is_shard_of_images(uri)]
@@ -219,8 +219,8 @@ class _Search:
             if contents[name].direct or "train" not in kinds or not {"val", "test"} & set(kinds):
                 return
         raise UserError(
-            f"{self.root}: has splits inside the class folders ({images[0]}/{contents[images[0]].folders[0]}); expected "
-            "<split>/<class>/<image>"
+            f"{self.root}: has splits inside the class folders ({images[0]}/{contents[images[0]].folders[0]}); "
+            "expected <split>/<class>/<image>"
         )
 
     def _shards(self, shards: Sequence[files.Entry]) -> Place:

@@ -72,17 +72,16 @@ def open_source(
 ) -> RowSource:
     """Open a source of labelled images.
 
-    `uri`: a class-folder tree; one .tar or .parquet file, a folder of them, or a pattern such as
-    `data-{000..009}.tar` or `data-*.tar`; a folder of idx files; a condensed set; or `digits:`. Local or remote.
-    `split`: "train" or "val". Folders and files that are named after splits, by any of `split_names.WORDS` in any case,
-    are chosen by it; test images serve as validation images where there are no others. Data that names no split is
-    taken as it is, and the source's `split` is then None; `require_split`: raise NoSplit instead.
-    `index_dir`: where tar and Parquet sources keep their one-time index; a folder of the data that holds it is no class.
-    `limit`: images of each class, chosen by the hash of their id. `max_classes`: keeps the first classes.
-    `classes`: what the classes must be, after `max_classes`, such as those of the training split.
-    `class_list`: a file with all classes in the order of their labels; see `load_class_list`.
-    `image_root`, `protocols`: a folder and protocols that the paths of images in Parquet rows may name; without them no
-    path may lead out of the source.
+    `uri`: a class-folder tree; one .tar or .parquet file, a folder of them, or a pattern such as `data-{000..009}.tar`
+    or `data-*.tar`; a folder of idx files; a condensed set; or `digits:`. Local or remote. `split`: "train" or "val".
+    Folders and files that are named after splits, by any of `split_names.WORDS` in any case, are chosen by it; test
+    images serve as validation images where there are no others. Data that names no split is taken as it is, and the
+    source's `split` is then None; `require_split`: raise NoSplit instead. `index_dir`: where tar and Parquet sources
+    keep their one-time index; a folder of the data that holds it is no class. `limit`: images of each class, chosen by
+    the hash of their id. `max_classes`: keeps the first classes. `classes`: what the classes must be, after
+    `max_classes`, such as those of the training split. `class_list`: a file with all classes in the order of their
+    labels; see `load_class_list`. `image_root`, `protocols`: a folder and protocols that the paths of images in Parquet
+    rows may name; without them no path may lead out of the source.
 
     Raises UserError if nothing usable is there or it cannot be reached, NoSplit if the data has no such split,
     ClassMismatch if the classes are not those asked for.

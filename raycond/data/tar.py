@@ -37,7 +37,8 @@ def open_tars(
     index_dir: str,
     wanted: ClassList | None = None,
 ) -> IndexSource:
-    """Open WebDataset tars. Classes: classes.json or classes.txt beside them, else the labels in the order of `in_order`.
+    """Open WebDataset tars. Classes: classes.json or classes.txt beside them, else the labels in the order of
+    `in_order`.
 
     wanted: the user's class list, in place of these.
     Raises UserError if a tar is compressed or damaged, or nothing in them is usable.

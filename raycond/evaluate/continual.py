@@ -44,9 +44,8 @@ def incremental(
     seconds are sums. The curve has one check a task: its `epoch` is the number of the task, from 1, its `step` all
     steps so far, its `loss` the mean over that student's training; `report` is called with each check. As every student
     has the same seed and labels keep their order, the last one is bit for bit the student that `train_and_test` makes
-    of the whole memory, whatever the order of the classes. Raises UserError for more tasks than classes, for a class without
-    images, and as `train_and_test` does.
-    """
+    of the whole memory, whatever the order of the classes. Raises UserError for more tasks than classes, for a class
+    without images, and as `train_and_test` does."""
     tests = EvaluationImages.of(test) if isinstance(test, LabelledImages) else test
     if train.classes != tests.classes:
         raise UserError(f"the memory has {train.classes} classes and the test set {tests.classes}")

@@ -49,8 +49,8 @@ class Agreement:
         """One sentence for people; empty if there is nothing to warn of."""
         if self.is_reordered:
             return (
-                f"its classes seem to be in another order: {100 * self.reordered / self.images:.0f} % would agree if they "
-                "were renamed; give the labeler the order of this set's classes"
+                f"its classes seem to be in another order: {100 * self.reordered / self.images:.0f} % would agree if "
+                "they were renamed; give the labeler the order of this set's classes"
             )
         if self.is_near_chance:
             return f"that is near chance ({100 / self.classes:.1f} %): students will learn next to nothing from it"
@@ -86,6 +86,6 @@ def require_finite_logits(name: str, logits: Tensor) -> None:
     """Raise UserError for a labeler whose outputs are no numbers: everything that learns from them would be ruined."""
     if not bool(torch.isfinite(logits).all()):
         raise UserError(
-            f"labeler {name}: gives NaN or infinite outputs; its weights are damaged, or it needs another size, mean or "
-            "std (teacher:NAME@FILE,mean=…,std=…,size=…)"
+            f"labeler {name}: gives NaN or infinite outputs; its weights are damaged, or it needs another size, mean "
+            "or std (teacher:NAME@FILE,mean=…,std=…,size=…)"
         )

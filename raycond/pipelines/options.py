@@ -77,8 +77,8 @@ class SourceOptions(Configuration):
     out are listed in quarantine.parquet with the reason."""
 
     max_value: int | None = option(None, ge=1, unset="the largest that the file can hold")
-    """Value that is white in gray images of more than 8 bits. Give 4095 for 12-bit values in 16-bit files, which come out
-    nearly black otherwise."""
+    """Value that is white in gray images of more than 8 bits. Give 4095 for 12-bit values in 16-bit files, which come
+    out nearly black otherwise."""
 
     max_pixels: int = option(MAX_PIXELS, ge=1)
     """Number of pixels above which an image is left out as a decompression bomb. Lower it where images come from people

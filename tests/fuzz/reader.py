@@ -21,7 +21,8 @@ class Reader:
     """Sound inputs, small: what is damaged."""
 
     read: Callable[[bytes, Path], object]
-    """Read an input, from a file in the folder if need be. It may return or raise a RaycondError; all else is a finding."""
+    """Read an input, from a file in the folder if need be. It may return or raise a RaycondError; all else is a
+    finding."""
 
     in_tests: int = 300
     """Inputs of a run of the tests; all readers together should take less than a minute."""

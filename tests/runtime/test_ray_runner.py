@@ -19,7 +19,7 @@ CPU = Resources()
 
 
 @pytest.fixture
-def runner(ray_cluster: str) -> RayRunner:  # noqa: ARG001 - the cluster that it finds
+def runner(ray_cluster: str) -> RayRunner:
     """On two nodes of two processors each, without GPUs. It did not start Ray, so `close` leaves it."""
     return RayRunner()
 
