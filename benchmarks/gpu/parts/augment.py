@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from tests.augment.make import CHANGES, SameDraws, generator, images
+from tests.training.augment.make import CHANGES, SameDraws, generator, images
 
 from benchmarks.gpu.context import Context, differing, largest_difference
 from benchmarks.gpu.part import Part

@@ -13,7 +13,7 @@ from benchmarks.gpu.part import Part
 from raycond.methods.quantize.clvq import Clvq
 from raycond.methods.quantize.codebook import Codebook, codebook, nearest
 from raycond.methods.quantize.lloyd import lloyd
-from raycond.methods.quantize.registry import quantize_classes
+from raycond.methods.quantize.quantization import quantize_classes
 
 RESTARTS = 5  # the pipeline's default
 MODES = 10

@@ -19,6 +19,7 @@ from benchmarks.gpu.part import Part
 from benchmarks.gpu.photos import photo_sets
 from benchmarks.gpu.record import Setting
 from benchmarks.processor import cores
+from raycond.core.errors import RaycondError
 from raycond.data.images import load
 from raycond.data.quarantine import Limit
 from raycond.data.refs import ImageRef
@@ -27,9 +28,10 @@ from raycond.models.codecs.registry import open_codec
 from raycond.pipelines.layout import Layout
 from raycond.pipelines.quantize.condense import condense_classes
 from raycond.pipelines.quantize.config import QuantizeConfig, load_config
-from raycond.pipelines.quantize.units import Job, Result, WorkerSpec
+from raycond.pipelines.quantize.units import Result, WorkerSpec
 from raycond.pipelines.stages.listing import class_fingerprints
 from raycond.runtime.local_runner import LocalRunner
+from raycond.runtime.resources import Resources
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def _rate(context: Context, sizes: Sizes, source: Source, options: dict[str, Any
     codec = open_codec(config.codec, dtype="float32")
     spec = WorkerSpec(config, source, config.codec, codec.digest, codec.channels, Layout(config.out))
     before = torch.get_num_threads()
-    runner = _Watched(config, str(context.device))
+    runner = _Watched(str(context.device))
     try:
         outcome = condense_classes(runner, spec, class_fingerprints(source), Limit())
     finally:
@@ -140,16 +142,19 @@ def _config(context: Context, sizes: Sizes, source: Source, options: dict[str, A
 
 
 class _Watched(LocalRunner):
-    """The runner, which also keeps when each class came out, and how many images it had."""
+    """The runner on a given device, which also keeps when each class came out, and how many images it had."""
 
-    def __init__(self, config: QuantizeConfig, device: str) -> None:
-        super().__init__(config)
-        self.device, self.seen = device, list[tuple[float, int]]()
+    def __init__(self, device: str) -> None:
+        self._device, self.seen = device, list[tuple[float, int]]()
 
-    def classes(self, spec: WorkerSpec, jobs: Sequence[Job]) -> Iterator[Result]:
-        for result in super().classes(spec, jobs):
-            self.seen.append((time.perf_counter(), result.images))
-            yield result
+    def device(self, resources: Resources) -> str:  # noqa: ARG002, the device is given
+        return self._device
+
+    def pool(self, *arguments: Any, **options: Any) -> Iterator[tuple[int, str | RaycondError]]:
+        for position, result in super().pool(*arguments, **options):
+            if isinstance(result, str):
+                self.seen.append((time.perf_counter(), Result.from_json(result).images))
+            yield position, result
 
 
 def _ratio(context: Context) -> None:

@@ -38,8 +38,8 @@ def test_every_part_has_a_title_and_a_share() -> None:
 
 def test_marked_files_are_those_with_such_tests() -> None:
     files = marked.marked_files()
-    assert {"tests/augment/test_batch.py", "tests/quantize/test_codebook.py"} <= set(files)
-    assert "tests/quantize/test_store.py" not in files
+    assert {"tests/training/augment/test_batch.py", "tests/methods/quantize/test_codebook.py"} <= set(files)
+    assert "tests/methods/quantize/test_codebook_file.py" not in files
 
 
 @pytest.mark.parametrize(("missing", "failed"), [("sklearn.datasets", 1), ("raycond.moved", 2)])

@@ -24,7 +24,7 @@ import sys
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"ray", "faiss", "ot", "datasets", "s3fs", "gcsfs"}:
+        if name.partition(".")[0] in {"ray", "faiss", "ot", "datasets", "s3fs", "gcsfs", "tyro", "importlinter"}:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Absent())
