@@ -241,7 +241,8 @@ def condensed(root: Path) -> None:
     for ipc in (1, 10):
         labelled_parquet(root / "data" / f"ipc{ipc}" / "train-00000-of-00001.parquet", [0, 1] * ipc)
     names = [f"data/ipc{ipc}/train-00000-of-00001.parquet" for ipc in (1, 10)]
-    content = {
+    names.append("../secret/ipc10/x.parquet")
+    content = {"format_version": 1, "ipc": [1, 10], "files": {name: {} for name in names}}
         "format_version": 1,
         "ipc": [1, 10],
         "files": {name: {} for name in [*names, "../secret/ipc10/x.parquet"]},
