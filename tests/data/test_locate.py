@@ -243,10 +243,6 @@ def condensed(root: Path) -> None:
     names = [f"data/ipc{ipc}/train-00000-of-00001.parquet" for ipc in (1, 10)]
     names.append("../secret/ipc10/x.parquet")
     content = {"format_version": 1, "ipc": [1, 10], "files": {name: {} for name in names}}
-        "format_version": 1,
-        "ipc": [1, 10],
-        "files": {name: {} for name in [*names, "../secret/ipc10/x.parquet"]},
-    }
     (root / "manifest.json").write_text(json.dumps(content))
 
 
