@@ -11,7 +11,7 @@ from tests.methods.match.make import config, network, normal
 
 
 @pytest.mark.slow
-@pytest.mark.long
+@pytest.mark.slow
 def test_compiled_passes_give_the_same_loss_and_gradient() -> None:
     plain = config("idc", network="convnet1-w4")
     results = []
