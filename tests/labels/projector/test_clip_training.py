@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from raycond.labels.projector.network import Projector, ProjectorOptions
 from raycond.labels.projector.options import ClipTrainingConfig
 from raycond.models.clip import open_clip_model, save_clip
 from tests.labels.images import CLASSES, pixels, rows
+from tests.support.distributed import in_workers
 
 RESNET = ClipTrainingConfig(
     tower="resnet",
@@ -125,17 +125,13 @@ def test_captions_that_are_too_long() -> None:
 
 
 def _worker(rank: int, world: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
     run = training(rank=rank, world=world)
     list(run.run())
     Path(folder, f"{rank}.state").write_bytes(run.state())
-    torch.distributed.destroy_process_group()
 
 
 def test_workers_have_the_loss_and_gradients_of_one(tmp_path: Path) -> None:
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    torch.multiprocessing.spawn(_worker, (2, str(tmp_path)), nprocs=2)
+    in_workers(_worker, tmp_path, 2)
     first, second = ((tmp_path / f"{rank}.state").read_bytes() for rank in (0, 1))
     assert first == second
     alone = training()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from raycond.models.clip import open_clip_model
 from tests.labels.clips import THREE, pictures, saved
 from tests.labels.images import halves, pixels
 from tests.labels.projectors import shaken
+from tests.support.distributed import in_workers
 
 CONFIG = FitConfig(
     epochs=6, batch=8, lr=0.05, checks=3, patience=0, scale=None, shift=0.1, log_every=10, precision="float32"
@@ -229,8 +229,6 @@ def test_bfloat16() -> None:
 
 
 def _worker(rank: int, world: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
     run = fit(rank=rank, world=world)
     states = {step: run.state() for step in run.run()}
     again = fit(rank=rank, world=world)
@@ -238,12 +236,10 @@ def _worker(rank: int, world: int, folder: str) -> None:
     list(again.run())
     Path(folder, f"{rank}.whole").write_bytes(run.state())
     Path(folder, f"{rank}.resumed").write_bytes(again.state())
-    torch.distributed.destroy_process_group()
 
 
 def test_workers_share_a_fit(tmp_path: Path) -> None:
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    torch.multiprocessing.spawn(_worker, (2, str(tmp_path)), nprocs=2)
+    in_workers(_worker, tmp_path, 2)
     states = {(tmp_path / f"{rank}.{kind}").read_bytes() for rank in (0, 1) for kind in ("whole", "resumed")}
     assert len(states) == 1
     together, alone = finished(states.pop()), finished(fitted().state())

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from raycond.data.class_arrays import ArrayFiles, Latents, to_bytes
 from raycond.models.generators.dit_network import build_dit
 from raycond.models.generators.dit_training import DitTraining, finished
 from raycond.models.generators.options import DitConfig
+from tests.support.distributed import in_workers
 
 TINY = DitConfig(
     width=16, layers=2, heads=2, steps=6, batch=6, lr=1e-2, warmup=2, schedule="cosine", log_every=2, ema=0.9
@@ -193,8 +193,6 @@ def test_mapped_latents_are_those_in_memory(tmp_path: Path) -> None:
 
 
 def _worker(rank: int, world: int, folder: str, stop: int) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
     run = training(rank=rank, world=world)
     states: dict[int, bytes] = {}
     for step in run.run():
@@ -204,18 +202,16 @@ def _worker(rank: int, world: int, folder: str, stop: int) -> None:
     list(again.run())
     Path(folder, f"{rank}.whole").write_bytes(states[6])
     Path(folder, f"{rank}.resumed").write_bytes(again.state())
-    torch.distributed.destroy_process_group()
 
 
 def _shared(folder: Path, world: int) -> list[bytes]:
     """States of every rank: of an undisturbed training, and of one that went on from its second step."""
-    torch.multiprocessing.spawn(_worker, (world, str(folder), 2), nprocs=world)
+    in_workers(_worker, folder, world, 2)
     return [(folder / f"{rank}.{kind}").read_bytes() for kind in ("whole", "resumed") for rank in range(world)]
 
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_workers_share_a_batch(tmp_path: Path, world: int) -> None:
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     found = _shared(tmp_path, world)
     assert len(set(found)) == 1  # every rank has the same state, interrupted or not
     alone, together = finished(trained()), finished(found[0])

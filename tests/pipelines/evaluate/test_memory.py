@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from raycond.runtime.local_runner import LocalRunner
 from raycond.runtime.resources import Capacity, Resources
 from raycond.runtime.trials import Request
 from tests.pipelines.evaluate.trial import PROTOCOL, Broken, cell
+from tests.support.distributed import fork_server
 
 
 @pytest.mark.parametrize(
@@ -89,10 +89,8 @@ def test_a_teacher_is_measured_too(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[Any]:
-    """A pool with a fresh process for every call, forked from one that has imported what they need."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["raycond.pipelines.evaluate.memory", __name__])
-    with context.Pool(2, maxtasksperchild=1) as pool:
+    """A pool with a fresh process for every call."""
+    with fork_server().Pool(2, maxtasksperchild=1) as pool:
         yield pool
 
 
