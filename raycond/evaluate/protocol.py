@@ -174,5 +174,5 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
         name, separator, value = text.partition("=")
         if not separator:
             raise UserError(f"--set {shown(text)}: expected field=value")
-        result[name.strip()] = read_yaml(value, f"--set {shown(text)}: the value")
+        result[name.strip()] = read_yaml(value, f"--set {shown(text)}")
     return result

@@ -13,7 +13,8 @@ from raycond.labels.projector.delta import ABOUT, CLIP, DELTA, StoredProjector, 
 from raycond.labels.projector.labeler import IN_SET
 from raycond.labels.stored import sizes
 from raycond.sets.card import card
-from raycond.sets.manifest import NAME, Manifest, read_manifest, set_folder
+from raycond.sets.manifest import NAME, Manifest, read_manifest
+from raycond.sets.place import set_folder
 from raycond.sets.stored_files import name_problem
 
 GENERATOR = "label_generator"

@@ -11,12 +11,10 @@ from raycond.core.errors import UserError, short
 from raycond.core.text import shown
 from raycond.data.classes import Classes
 from raycond.sets.manifest_content import content_problem
+from raycond.sets.place import MANIFEST, set_folder
 
 FORMAT_VERSION = 1
-NAME = "manifest.json"
-SET_IN_RUN = "set"
-"""The folder of the condensed set inside the folder of the run that made it."""
-
+NAME = MANIFEST
 MOST_BYTES = 2**28  # of manifest.json; one of 21,000 classes at ten IPCs has some ten million
 
 
@@ -50,24 +48,6 @@ class Manifest:
     def latent_files(self, ipc: int) -> list[str]:
         """The safetensors files with the centroids of one IPC, in the order of the rows."""
         return sorted(n for n in self.files if n.startswith((f"latents/ipc{ipc}.", f"latents/ipc{ipc}-")))
-
-
-def set_folder(path: str) -> str:
-    """The folder of the set that `path` means: `path` itself, or the set inside it if it is the folder of a run.
-
-    Raises UserError if there is no such folder, or no finished set in it.
-    """
-    folder = files.absolute(path)
-    inside = files.join(folder, SET_IN_RUN)
-    for place in (folder, inside):
-        if files.exists(files.join(place, NAME)):
-            return place
-    name = shown(path)
-    if files.is_local(folder) and not files.exists(folder):
-        raise UserError(f"{name}: no such folder; expected a condensed set, or the folder of a run that made one")
-    if files.exists(folder) and not files.is_dir(folder):
-        raise UserError(f"{name}: is a file; expected the folder of a condensed set")
-    raise UserError(f"{name}: no {NAME}: not a condensed set, or one that was never finished (run its command again)")
 
 
 def read_manifest(path: str) -> Manifest:

@@ -18,8 +18,9 @@ from raycond.methods.quantize.codebook import WEIGHT_MODES
 from raycond.methods.quantize.codebook import weights as weights_of
 from raycond.sets.class_rows import class_rows
 from raycond.sets.latents import read_latents
-from raycond.sets.manifest import Manifest, read_manifest, set_folder
+from raycond.sets.manifest import Manifest, read_manifest
 from raycond.sets.pictures import open_picture
+from raycond.sets.place import set_folder
 from raycond.sets.tables import read_table
 
 REPLACED_AT_MOST = 5  # times that a set may be replaced by its writer while it is being opened

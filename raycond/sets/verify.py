@@ -18,8 +18,9 @@ from raycond.methods.quantize.codebook import weights as weights_of
 from raycond.sets.class_names import name_problems
 from raycond.sets.class_rows import class_rows
 from raycond.sets.latents import read_latents
-from raycond.sets.manifest import Manifest, read_manifest, set_folder
+from raycond.sets.manifest import Manifest, read_manifest
 from raycond.sets.pictures import open_picture
+from raycond.sets.place import set_folder
 from raycond.sets.stored_files import CODE_ENDINGS, file_problem, read_stored
 from raycond.sets.tables import label_names, read_table
 

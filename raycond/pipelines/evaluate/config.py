@@ -13,6 +13,7 @@ from raycond.core.options import STRICT, Configuration, option
 from raycond.pipelines.loading import Layer, make_absolute, merge, shown, validated
 from raycond.pipelines.options import MAX_PIXELS, MachineOptions, MessageOptions
 from raycond.pipelines.places import labeler_place, place, yaml_place
+from raycond.sets.place import set_or_path
 
 
 def labeler_kinds() -> tuple[str, ...]:
@@ -33,8 +34,8 @@ class GridSource(Configuration):
 
     GROUP = "source"
 
-    sets: tuple[str, ...] = option(metavar="DIR", place=files.absolute)
-    """Folders of condensed sets that have the same classes and image size."""
+    sets: tuple[str, ...] = option(metavar="DIR", place=set_or_path)
+    """Folders of condensed sets, or of the runs that made them, that have the same classes and image size."""
 
     val: str | None = option(None, metavar="URI", unset="of the run that the first set lies in", place=place)
     """Address of the images to test on, in any of the forms that `raycond quantize --data` takes."""
