@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from tests.training.augment.make import CHANGES, SameDraws, generator, images
 
 from benchmarks.gpu.context import Context, differing, largest_difference
 from benchmarks.gpu.part import Part
 from raycond.evaluate.numbered_views import SeededViews, image_ids
 from raycond.evaluate.protocol import EvaluationProtocol, preset
+from tests.training.augment.make import CHANGES, SameDraws, generator, images
 
 SHIFTED = 1e-4  # of bilinear samples whose places are rounded in another order; a wrong draw moves pixels by far more
 VIEWS: dict[str, dict[str, Any]] = {  # of stored labels, each drawn for itself

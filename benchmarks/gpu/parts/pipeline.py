@@ -147,7 +147,7 @@ class _Watched(LocalRunner):
     def __init__(self, device: str) -> None:
         self._device, self.seen = device, list[tuple[float, int]]()
 
-    def device(self, resources: Resources) -> str:  # noqa: ARG002, the device is given
+    def device(self, resources: Resources) -> str:
         return self._device
 
     def pool(self, *arguments: Any, **options: Any) -> Iterator[tuple[int, str | RaycondError]]:
