@@ -15,7 +15,8 @@ from benchmarks.gpu.context import Context, full_float32, largest_difference
 from benchmarks.gpu.models import quiet
 from raycond.data.classes import Classes
 from raycond.models.codecs.registry import open_codec
-from raycond.models.generators.base import Generator, Wanted
+from raycond.models.generators.base import Wanted
+from raycond.models.generators.latent_diffusion import LatentDiffusion
 from raycond.models.generators.options import GeneratorOptions
 from raycond.models.generators.registry import open_generator
 from raycond.models.generators.sampler import SCHEDULERS
@@ -50,11 +51,13 @@ def run(context: Context, sizes: Sizes) -> None:
     _figures(context, sizes, where, cells)
 
 
-def opened(spec: str, where: str, cells: int, device: torch.device | str, dtype: str, **options: Any) -> Generator:
+def opened(
+    spec: str, where: str, cells: int, device: torch.device | str, dtype: str, **options: Any
+) -> LatentDiffusion:
     """The generator of a folder, with the folder's own VAE."""
     codec = open_codec(f"kl:{where}", device=str(device), dtype=dtype)
     size = cells * codec.factor
-    return open_generator(
+    generator = open_generator(
         f"{spec}:{where}",
         options=GeneratorOptions(**options),
         classes=CLASSES,
@@ -63,6 +66,8 @@ def opened(spec: str, where: str, cells: int, device: torch.device | str, dtype:
         device=str(device),
         dtype=dtype,
     )
+    assert isinstance(generator, LatentDiffusion)  # as every one of a folder of diffusers
+    return generator
 
 
 def wanted(count: int, cells: int) -> Wanted:
@@ -128,7 +133,7 @@ def _figures(context: Context, sizes: Sizes, where: str, cells: int) -> None:
     context.sweep(f"{sizes.kind} at {sizes.size} px, batch", sizes.batches[: 2 if context.tiny else None], measure)
 
 
-def _measure(context: Context, sizes: Sizes, generator: Generator, cells: int, flops: int, batch: int) -> None:
+def _measure(context: Context, sizes: Sizes, generator: LatentDiffusion, cells: int, flops: int, batch: int) -> None:
     generator.options = replace(generator.options, batch=batch)
     asked = wanted(batch, cells)
     with context.memory() as memory:

@@ -17,9 +17,8 @@ ROOT = Path(__file__).resolve().parents[3]
 MARK = re.compile(r"^@pytest\.mark\.gpu\b|^pytestmark\b.*\bmark\.gpu\b", re.MULTILINE)
 # of a file that pytest cannot import, for want of a package that is not ours
 MISSING = re.compile(r"ModuleNotFoundError: No module named '((?!raycond|benchmarks|tests)\w+)")
-TINY = (
-    "tests/training/augment/test_batch.py",
-)  # where there is no device, one file is enough to see that pytest collects them
+# where there is no device, one file is enough to see that pytest collects them
+TINY = ("tests/training/augment/test_batch.py",)
 
 
 def run(context: Context) -> None:

@@ -47,7 +47,7 @@ def test_wheels_are_importable_here_and_in_other_processes(tmp_path: Path, monke
     wheel(tmp_path / "wheels", f"other-1.0-{NEWER}-{NEWER}-linux_{MACHINE}.whl", "brought_for_another", "")
     problems = carry.use(tmp_path)
     assert problems == [f"other-1.0-{NEWER}-{NEWER}-linux_{MACHINE}.whl: not for this Python and system"]
-    from brought_along import VALUE  # type: ignore[import-not-found]
+    from brought_along import VALUE
 
     assert VALUE == 7
     script = "import brought_along, importlib.util as u; print(brought_along.VALUE, u.find_spec('brought_for_another'))"

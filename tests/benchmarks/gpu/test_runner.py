@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def torn(_: Context) -> None:
 
 
 def run(
-    out: Path, works: dict[str, Work], *, budget: float = 100, least: float = 1, spent: float = 0, tiny: bool = False
+    out: Path, works: Mapping[str, Work], *, budget: float = 100, least: float = 1, spent: float = 0, tiny: bool = False
 ) -> Record:
     context = Context(torch.device("cpu"), tiny=tiny, scratch=out)
 

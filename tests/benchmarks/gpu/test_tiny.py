@@ -58,6 +58,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     return Done(run.returncode, run.stdout, place / "out", results.read(place / "out"), plain)
 
 
+@pytest.mark.slow
 def test_every_part_runs_and_every_check_passes(done: Done) -> None:
     assert {part.name: part.reason for part in done.record.parts} == dict.fromkeys(PARTS, "")
     assert [part.state for part in done.record.parts] == ["done"] * len(PARTS)
@@ -66,6 +67,7 @@ def test_every_part_runs_and_every_check_passes(done: Done) -> None:
     assert f"{done.folder}/GPU.md" in done.printed
 
 
+@pytest.mark.slow
 def test_every_part_checks_or_measures(done: Done) -> None:
     checking = {part.name for part in done.record.parts if part.checks}
     measuring = {part.name for part in done.record.parts if part.figures}
@@ -78,12 +80,14 @@ def test_every_part_checks_or_measures(done: Done) -> None:
     )
 
 
+@pytest.mark.slow
 def test_hours_are_projected_for_every_generator(done: Done) -> None:
     rows = [(row["generator"], row["ipc"]) for row in done.json["projected"]]
     assert rows == [(kind.name, ipc) for kind in KINDS for ipc in IPCS]
     assert all(row["total"] > row["encode"] > 0 for row in done.json["projected"])
 
 
+@pytest.mark.slow
 def test_the_page_tells_what_it_is(done: Done) -> None:
     page = (done.folder / "GPU.md").read_text()
     assert "its figures mean nothing" in page
@@ -91,6 +95,7 @@ def test_the_page_tells_what_it_is(done: Done) -> None:
     assert all(f"\n## {name}: " in page for name in PARTS)
 
 
+@pytest.mark.slow
 def test_such_a_run_is_not_kept_as_a_result(done: Done, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# Results\n")
