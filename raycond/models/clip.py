@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +14,16 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from raycond.core import files, hub
-from raycond.core.errors import UserError
+from raycond.core.errors import UserError, parsing, short
 from raycond.core.registry import did_you_mean
 from raycond.models import checkpoint
+from raycond.models.clip_tokenizer import tokenizer
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 _WEIGHTS = (WEIGHTS, "open_clip_pytorch_model.bin", "model.safetensors")  # in the order that they are looked for
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of OpenAI's training
 _TEXT_BATCH = 256
+_MOST = 10**6  # of any number in a configuration: the largest vocabularies have fewer tokens
 _DOWNLOAD_ERRORS = (OSError, RuntimeError, ValueError)
 
 
@@ -82,15 +86,16 @@ class _Source:
         return files.digest([_set_only(self.config), self.statistics, self.interpolation, sha256])
 
 
-def open_clip_model(spec: str, *, device: str | torch.device) -> Clip:
+def open_clip_model(spec: str, *, device: str | torch.device, safetensors_only: bool = False) -> Clip:
     """The model of `MODEL:TAG`, as in RN50:openai or ViT-B-32:laion2b_s34b_b79k, or of a folder.
 
     MODEL:TAG is taken from the hub's cache, or downloaded by open_clip. A folder, local or remote, has
     open_clip_config.json, open_clip_model.safetensors and, for a tokenizer of transformers, its files: what `save_clip`
-    writes and what the hub's repositories of open_clip hold. Nothing is unpickled. Raises UserError for an unknown
-    model, for missing weights, saying which folder to give, and for weights of another model.
+    writes and what the hub's repositories of open_clip hold. Nothing in it is run or unpickled. safetensors_only: take
+    no other weights, as for a folder that came inside a condensed set. Raises UserError for an unknown model, for
+    missing weights, saying which folder to give, and for weights of another model.
     """
-    source = _resolve(spec)
+    source = _resolve(spec, safetensors_only)
     model, sha256 = _loaded(source)
     mean, std = source.statistics
     tower = model.visual.eval().requires_grad_(False).to(device)
@@ -111,9 +116,9 @@ def open_clip_model(spec: str, *, device: str | torch.device) -> Clip:
     )
 
 
-def describe_clip(spec: str) -> tuple[str, str]:
+def describe_clip(spec: str, *, safetensors_only: bool = False) -> tuple[str, str]:
     """(name, digest) of what `open_clip_model` opens, without building it; reads the weights once."""
-    source = _resolve(spec)
+    source = _resolve(spec, safetensors_only)
     return source.name, source.digest(files.sha256(_bytes(source)))
 
 
@@ -154,28 +159,9 @@ def build(config: Mapping[str, Any]) -> Any:
         if "hf_model_name" in text:
             text["hf_model_pretrained"] = False
         return (CustomTextCLIP if custom else CLIP)(**config)
-    except (KeyError, TypeError, ValueError, RuntimeError, OSError, AttributeError) as error:
-        raise UserError(f"CLIP: open_clip cannot build this configuration: {type(error).__name__}: {error}") from error
-
-
-def tokenizer(config: Mapping[str, Any], folder: str | None = None) -> Callable[[Sequence[str]], Tensor]:
-    """Texts → token ids (n, context length) int64: open_clip's own vocabulary, or a tokenizer of transformers.
-
-    folder: that has the files of the latter; None for the hub. Raises UserError if they are missing.
-    """
-    from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
-
-    text = config["text_cfg"]
-    options = dict(text.get("tokenizer_kwargs") or {}, context_length=text.get("context_length", 77))
-    where = text.get("hf_tokenizer_name")
-    if not where:
-        return SimpleTokenizer(**options)
-    try:
-        return HFTokenizer(folder or where, tokenizer_mode=text.get("tokenizer_mode"), **options)
-    except Exception as error:  # transformers raises all kinds for files that are not there
+    except Exception as error:  # open_clip, timm and torch check by all kinds of errors
         raise UserError(
-            f"CLIP: the tokenizer of {where} cannot be loaded from {folder or 'the hub'}: put its files "
-            f"(tokenizer.json, tokenizer_config.json, …) beside {CONFIG} in a local folder. Cause: {_first(error)}"
+            f"CLIP: open_clip cannot build this configuration: {type(error).__name__}: {short(error)}"
         ) from error
 
 
@@ -203,28 +189,68 @@ def save_clip(
     return WEIGHTS, CONFIG
 
 
-def _resolve(spec: str) -> _Source:
+def _resolve(spec: str, safetensors_only: bool = False) -> _Source:
     where = files.absolute(spec)
     if "://" in spec or "/" in spec or os.sep in spec or files.is_dir(where):
-        return _of_folder(spec, where)
+        return _of_folder(spec, where, safetensors_only)
     model, _, tag = spec.partition(":")
     return _of_hub(spec, model, tag)
 
 
-def _of_folder(spec: str, folder: str) -> _Source:
+def _of_folder(spec: str, folder: str, safetensors_only: bool) -> _Source:
     uri = files.join(folder, CONFIG)
     if not files.exists(uri):
-        raise UserError(f"CLIP {spec}: no {CONFIG} there; expected a folder of open_clip, or MODEL:TAG as RN50:openai")
-    try:
-        found = files.read_json(uri)
-        config, preprocess = dict(found["model_cfg"]), dict(found.get("preprocess_cfg") or {})
-        name = str(found.get("name") or os.path.basename(folder))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{uri}: expected JSON with model_cfg, as open_clip writes it: {error}") from error
-    weights = next((w for n in _WEIGHTS if files.exists(w := files.join(folder, n))), None)
+        missing = "no such folder" if not files.is_dir(folder) else f"no {CONFIG} there"
+        raise UserError(f"CLIP {spec}: {missing}; expected a folder of open_clip, or MODEL:TAG as RN50:openai")
+    with parsing(uri, "JSON with model_cfg, as open_clip writes it"):
+        content = files.read_json(uri)
+        config, preprocess = dict(content["model_cfg"]), dict(content.get("preprocess_cfg") or {})
+        name = str(content.get("name") or os.path.basename(folder))
+        _require_plain(config, preprocess)
+    names = [name for name in _WEIGHTS if name.endswith(".safetensors") or not safetensors_only]
+    weights = next((w for n in names if files.exists(w := files.join(folder, n))), None)
     if weights is None:
         raise UserError(f"CLIP {spec}: has no weights: put {WEIGHTS} beside {CONFIG}")
     return _Source(spec, name, config, preprocess, weights, folder)
+
+
+def _require_plain(config: Mapping[str, Any], preprocess: Mapping[str, Any]) -> None:
+    """Raise ValueError for a configuration from a folder that could reach beyond it, or ask for a giant network.
+
+    Names of other models are looked up on the hub, or in a folder of that name: only those are taken that open_clip's
+    own configurations have.
+    """
+    text, vision, _ = config["text_cfg"], config["vision_cfg"], int(config["embed_dim"])
+    for name in ("mean", "std"):
+        if len(values := preprocess.get(name) or _MEAN) != 3 or not all(math.isfinite(v) for v in values):
+            raise ValueError(f"preprocess_cfg, {name}: expected three numbers")
+    if not isinstance(text, Mapping) or not isinstance(vision, Mapping):
+        raise ValueError("text_cfg and vision_cfg: expected objects")
+    texts, images = text.get("hf_model_name"), vision.get("timm_model_name")
+    if texts is not None and texts not in _text_models():
+        raise ValueError(f"text_cfg, hf_model_name {texts!r}: not one of {', '.join(sorted(_text_models()))}")
+    if images is not None and not re.fullmatch(r"\w+(\.\w+)?", str(images)):
+        raise ValueError(f"vision_cfg, timm_model_name {images!r}: expected the name of a model of timm")
+    for number in _numbers(config):
+        if not abs(number) <= _MOST:
+            raise ValueError(f"{number} is too large a number")
+
+
+def _text_models() -> frozenset[str]:
+    import open_clip
+
+    configs = (open_clip.get_model_config(model) for model in open_clip.list_models())
+    return frozenset(filter(None, (config["text_cfg"].get("hf_model_name") for config in configs)))
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _numbers(item)
+    elif isinstance(value, int | float):
+        yield value
 
 
 def _of_hub(spec: str, model: str, tag: str) -> _Source:
@@ -246,7 +272,7 @@ def _of_hub(spec: str, model: str, tag: str) -> _Source:
         raise UserError(
             f"CLIP {spec}: its weights are not in the hub's cache and cannot be downloaded. Without a network, "
             f"download {url} elsewhere, copy the folder ({CONFIG} and {WEIGHTS}) here and give that FOLDER in place "
-            f"of {spec}. Cause: {_first(error)}"
+            f"of {spec}. Cause: {short(error)}"
         ) from error
     return _Source(spec, spec, config, dict(found), weights, None)
 
@@ -271,15 +297,15 @@ def _loaded(source: _Source) -> tuple[Any, str]:
     state, sha256 = checkpoint.read(source.weights)
     with torch.random.fork_rng(devices=[]):  # initial weights, soon overwritten, must not move anybody's seed on
         model = build(source.config)
-    state = convert_state_dict(model, state)
-    if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
-        state = convert_to_custom_text_state_dict(state)
-    if "logit_scale" in state:
-        state["logit_scale"] = state["logit_scale"].reshape(model.logit_scale.shape)
     try:
+        state = convert_state_dict(model, state)
+        if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
+            state = convert_to_custom_text_state_dict(state)
+        if "logit_scale" in state:
+            state["logit_scale"] = state["logit_scale"].reshape(model.logit_scale.shape)
         model.load_state_dict(state)
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:4]]
+    except Exception as error:  # open_clip converts the names of other authors' weights, and trips over some
+        lines = [line.strip() for line in str(error).splitlines()[1:4]] or [short(error)]
         raise UserError(f"{source}: its weights are not of its configuration: {'; '.join(lines)}") from error
     return model.eval(), sha256
 
@@ -313,7 +339,3 @@ def _set_only(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     return {k: _set_only(v) for k, v in value.items() if v is not None and v is not False}
-
-
-def _first(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -98,6 +98,8 @@ def _fall() -> None:
 def test_folders_that_are_no_clip(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no open_clip_config.json there; expected a folder.*RN50:openai"):
         open_clip_model(str(tmp_path), device="cpu")
+    with pytest.raises(UserError, match=r"/none: no such folder; expected a folder"):
+        open_clip_model(str(tmp_path / "none"), device="cpu")
     folder = saved(tmp_path / "a")
     (tmp_path / "a" / clip.WEIGHTS).rename(tmp_path / "kept")
     with pytest.raises(UserError, match=r"has no weights: put open_clip_model.safetensors beside"):
@@ -112,12 +114,43 @@ def test_folders_that_are_no_clip(tmp_path: Path) -> None:
             open_clip_model(folder, device="cpu")
 
 
-def test_a_missing_tokenizer(tmp_path: Path) -> None:
-    text = {**CONFIGS["vit"]["text_cfg"], "hf_tokenizer_name": "owner/words"}
-    save_clip(str(tmp_path), {**CONFIGS["vit"], "text_cfg": text}, model("vit").state_dict())
-    found = open_clip_model(str(tmp_path), device="cpu")  # images need none
-    with pytest.raises(UserError, match=r"tokenizer of owner/words cannot be loaded from .*tokenizer.json"):
-        found.encode_text(["x"])
+@pytest.mark.parametrize(
+    ("where", "change", "says"),
+    [
+        ("text_cfg", {"hf_model_name": "somebody/model"}, "hf_model_name 'somebody/model': not one of .*roberta-base"),
+        ("text_cfg", {"hf_model_name": "../model"}, "hf_model_name"),
+        ("vision_cfg", {"timm_model_name": "hf-hub:somebody/model"}, "timm_model_name .*: expected the name"),
+        ("vision_cfg", {"timm_model_name": "local-dir:/x"}, "timm_model_name"),
+        ("vision_cfg", {"width": 10**9}, "1000000000 is too large"),
+        ("vision_cfg", {"layers": [1, 2, 10**12, 1]}, "1000000000000 is too large"),
+        ("text_cfg", {"heads": 0}, "cannot build this configuration: "),
+    ],
+)
+def test_a_folder_reaches_no_further_than_itself(tmp_path: Path, where: str, change: dict[str, Any], says: str) -> None:
+    folder = saved(tmp_path)
+    content = json.loads((tmp_path / clip.CONFIG).read_text())
+    content["model_cfg"][where] |= change
+    (tmp_path / clip.CONFIG).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=says):
+        open_clip_model(folder, device="cpu")
+
+
+@pytest.mark.parametrize("damage", ["[", "[]", '{"model_cfg": 3}', '{"model_cfg": {"embed_dim": []}}', "[" * 100_000])
+def test_damaged_configurations(tmp_path: Path, damage: str) -> None:
+    folder = saved(tmp_path)
+    (tmp_path / clip.CONFIG).write_text(damage)
+    with pytest.raises(UserError, match=f"{clip.CONFIG}: cannot be read as JSON with model_cfg"):
+        describe_clip(folder)
+
+
+def test_pickled_weights_are_taken_from_the_user_and_not_from_a_set(tmp_path: Path) -> None:
+    folder = saved(tmp_path)
+    torch.save(load_file(tmp_path / clip.WEIGHTS), tmp_path / "open_clip_pytorch_model.bin")
+    (tmp_path / clip.WEIGHTS).unlink()
+    open_clip_model(folder, device="cpu")
+    for read in (describe_clip, lambda spec, **o: open_clip_model(spec, device="cpu", **o)):
+        with pytest.raises(UserError, match=r"has no weights: put open_clip_model.safetensors beside"):
+            read(folder, safetensors_only=True)  # type: ignore[operator]
 
 
 def test_names_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,8 @@ from raycond.core.errors import UserError
 from raycond.core.seeds import seed_of, seeded
 from raycond.data.class_arrays import Pixels
 from raycond.labels.projector.options import ClipTrainingConfig
-from raycond.models.clip import build, tokenizer
+from raycond.models.clip import build
+from raycond.models.clip_tokenizer import tokenizer
 from raycond.training.augment.augmentation import Augmentation
 from raycond.training.resumable import Resumable, of, steps_of
 
@@ -108,13 +109,20 @@ class ClipTraining(Resumable):
 
 
 def tokens(texts: Sequence[Sequence[str]], config: dict[str, Any]) -> Tensor:
-    """(classes, templates, context) int64. Raises UserError if a text is longer."""
+    """(classes, templates, context) int64. Raises UserError if a text is longer, or is the same in two classes."""
     context = config["text_cfg"]["context_length"]
     longer = tokenizer({"text_cfg": {**config["text_cfg"], "context_length": context + 1}})
     found = torch.stack([longer(list(of_class)) for of_class in texts])
     if bool((long := found[:, :, -1] != 0).any()):
         label, template = long.nonzero()[0].tolist()
         raise UserError(f"clip_training, context: {texts[label][template]!r} has more than {context} tokens")
+    words = [tuple(of_class[0].tolist()) for of_class in found]
+    if len(set(words)) < len(words):
+        first, second = next((a, b) for b, word in enumerate(words) for a in range(b) if words[a] == word)
+        raise UserError(
+            f"clip_training: {texts[first][0]!r} and {texts[second][0]!r}, of two classes, are the same to CLIP's "
+            "tokenizer: give the classes other names in a classes.json"
+        )
     return found[:, :, :-1]
 
 

@@ -64,14 +64,14 @@ class StoredProjector:
         """
         spec = self._spec(other)
         with self._told():
-            self._require(*describe_clip(spec))
+            self._require(*describe_clip(spec, safetensors_only=not other))
         return spec
 
     def open_clip(self, other: str | None = None) -> Clip:
         """The CLIP itself, on the CPU. Raises as `clip`."""
         spec = self._spec(other)
         with self._told():
-            model = open_clip_model(spec, device="cpu")
+            model = open_clip_model(spec, device="cpu", safetensors_only=not other)
             self._require(model.name, model.digest)
         return model
 
@@ -81,7 +81,7 @@ class StoredProjector:
         beside = files.join(self.folder, CLIP)
         # beside a projector of the hub's CLIP it may be left from an earlier fit, or be a copy of the hub's
         if files.exists(files.join(beside, CONFIG)) and (
-            self.spec in (None, CLIP) or describe_clip(beside)[1] == self.clip_digest
+            self.spec in (None, CLIP) or describe_clip(beside, safetensors_only=True)[1] == self.clip_digest
         ):
             return beside
         if self.spec is None or self.spec == CLIP:

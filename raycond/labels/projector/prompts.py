@@ -11,6 +11,7 @@ from torch import Tensor
 from raycond.core.errors import UserError
 from raycond.data.classes import Classes
 from raycond.models.clip import Clip
+from raycond.models.texts import as_read, require_distinct
 
 # "simple" are the seven that OpenAI found to do as well as their eighty (CLIP's notebook Prompt_Engineering)
 TEMPLATES: dict[str, tuple[str, ...]] = {
@@ -25,13 +26,18 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "a photo of the small {}.",
     ),
 }
+_NAME_THEM = (
+    'give them different names in a classes.json ({"ID": "NAME", …}) beside the class folders, or take head=scratch, '
+    "which uses no texts"
+)
 _NUMBERED = re.compile(r"n\d{8}")  # a WordNet id: says nothing to a text tower
 
 
 def class_names(classes: Classes) -> tuple[str, ...]:
     """What each class is called in a text: `_` and runs of blanks become one blank.
 
-    Raises UserError that names a class without a name, or whose name is only its WordNet id.
+    Raises UserError that names a class without a name, or whose name is only its WordNet id, and two classes whose
+    names read the same.
     """
     names = tuple(" ".join(name.replace("_", " ").split()) for name in classes.names)
     for class_id, name in zip(classes.ids, names, strict=True):
@@ -40,6 +46,7 @@ def class_names(classes: Classes) -> tuple[str, ...]:
                 f"class {class_id}: has no name, and CLIP's text tower needs one: name the classes in a classes.json "
                 '({"ID": "NAME", …}) beside the class folders, or take head=scratch, which uses no texts'
             )
+    require_distinct(classes, [as_read(name) for name in names], "CLIP's text", _NAME_THEM)
     return names
 
 
@@ -53,9 +60,13 @@ def class_texts(classes: Classes, templates: Sequence[str]) -> list[list[str]]:
 def text_head(clip: Clip, classes: Classes, templates: Sequence[str]) -> Tensor:
     """(C, d) float32: the mean of each class's text embeddings, to unit length; CLIP's zero-shot classifier.
 
-    arXiv 2103.00020, section 3.1.4; HeLlO's Proposition 1 starts from it (arXiv 2408.08201).
+    arXiv 2103.00020, section 3.1.4; HeLlO's Proposition 1 starts from it (arXiv 2408.08201). Raises UserError as
+    `class_texts` does, and for two classes whose texts are the same to this CLIP.
     """
     texts = class_texts(classes, templates)
     embedded = clip.encode_text([text for of_class in texts for text in of_class])
     mean = embedded.reshape(len(classes), len(templates), -1).mean(1)
+    if not mean.is_meta:  # names may differ only in what is cut off, or in letters that the tokenizer does not know
+        seen = [row.tobytes() for row in mean.cpu().numpy()]
+        require_distinct(classes, seen, "what CLIP sees of the text", _NAME_THEM)
     return F.normalize(mean, dim=-1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from raycond.core import files
 from raycond.core.errors import UserError
+from raycond.data.classes import Classes
 from raycond.models.codecs.base import Codec
 from raycond.models.generators.base import Context, Description, Wanted
 from raycond.models.generators.diffusers_folder import PipelineFolder
@@ -17,6 +18,7 @@ from raycond.models.generators.guidance import classifier_free
 from raycond.models.generators.latent_diffusion import LatentDiffusion, require_codec
 from raycond.models.generators.options import GeneratorOptions
 from raycond.models.generators.sampler import Reverse, by_strength
+from raycond.models.texts import as_read, require_distinct
 
 GUIDANCE = 8.0
 _FAMILIES = {
@@ -24,6 +26,7 @@ _FAMILIES = {
     "StableDiffusionXL": "StableDiffusionXLPipeline",
     "StableDiffusion3": "StableDiffusion3Pipeline",
 }
+_SURELY_READ = 32  # characters: each may be a token or two, and CLIP reads 75
 _KEPT = 64  # classes whose text embeddings are kept: a worker has all images of a class before the next class
 Text = tuple[Tensor, Tensor | None]  # embeddings (1, tokens, d) and, but for 1.x and 2.x, pooled (1, d)
 
@@ -48,6 +51,7 @@ class StableDiffusion(LatentDiffusion):
         _require_fit(folder, context.codec, context.size)
         by_strength(folder, options)
         prompts = tuple(_prompt(options.prompt, i, n) for i, n in zip(classes.ids, classes.names, strict=True))
+        _require_distinct(folder, classes, prompts)
         used = {
             name: getattr(options, name)
             for name in ("steps", "scheduler", "strength", "negative_prompt", "mode_guidance", "mode_stop")
@@ -175,6 +179,18 @@ def family(folder: PipelineFolder) -> str:
     if name.startswith("Flux"):
         reason = ": Flux packs its latents and is distilled to work without a negative prompt"
     raise UserError(f"{folder}: {folder.family} is not supported{reason}; supported are {', '.join(_FAMILIES)}")
+
+
+def _require_distinct(folder: PipelineFolder, classes: Classes, prompts: Sequence[str]) -> None:
+    """Raise UserError for two classes of the same prompt, also where the tokenizer cuts off what tells them apart."""
+    remedy = (
+        'give the classes different names in a classes.json ({"ID": "NAME", …}) beside the class folders, or take '
+        "the id into the prompt, as in --prompt '{name} ({id})'"
+    )
+    require_distinct(classes, [as_read(prompt) for prompt in prompts], "the prompt", remedy)
+    if max(map(len, prompts)) > _SURELY_READ and "tokenizer_3" not in folder.parts:
+        tokens = folder.load("tokenizer")(list(prompts), truncation=True)["input_ids"]
+        require_distinct(classes, [tuple(row) for row in tokens], "what the model reads of the prompt", remedy)
 
 
 def _require_fit(folder: PipelineFolder, codec: Codec, size: int) -> None:

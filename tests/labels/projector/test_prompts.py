@@ -43,3 +43,21 @@ def test_the_head_is_open_clips_zero_shot_classifier(tmp_path: Path, kind: str) 
     found = text_head(open_clip_model(folder, device="cpu"), THREE, TEMPLATES[kind])
     torch.testing.assert_close(found, expected.T, rtol=0, atol=1e-6)
     assert found.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "names", [("crane", "crane"), ("crane", "Crane"), ("tank top", "tank_top"), ("café", "cafe\u0301"), ("a  b", "a b")]
+)
+def test_two_classes_never_share_a_text(names: tuple[str, str]) -> None:
+    classes = Classes(("n02012849", "n03126707", "n1"), (*names, "dog"))
+    with pytest.raises(
+        UserError, match=r"classes n02012849 \(.*\) and n03126707 .*text of both is the same.*classes.json"
+    ):
+        class_texts(classes, TEMPLATES["photo"])
+
+
+def test_texts_that_differ_only_where_clip_does_not_read(tmp_path: Path) -> None:
+    clip = open_clip_model(saved(tmp_path), device="cpu")
+    long = "very " * 100
+    with pytest.raises(UserError, match=r"classes a .* and b .*: what CLIP sees of the text of both is the same"):
+        text_head(clip, Classes(("a", "b"), (f"{long} dog", f"{long} cat")), TEMPLATES["photo"])

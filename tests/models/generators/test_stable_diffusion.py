@@ -151,8 +151,25 @@ def test_prompts_come_from_the_template_and_belong_to_the_class(saved: dict[str,
     assert generator.description.conditions == ("a photo of crane, lake", "a photo of crane, dock")
     images = generator(Wanted(torch.zeros(2, 4, 8, 8), torch.tensor([0, 1]), (1, 1)))
     assert not torch.allclose(images[0], images[1])
-    same = opened(saved["sd"][1], OPTIONS, cranes)(Wanted(torch.zeros(2, 4, 8, 8), torch.tensor([0, 1]), (1, 1)))
-    assert_close(same[0], same[1])
+
+
+@pytest.mark.parametrize(
+    ("names", "prompt", "says"),
+    [
+        (("crane", "crane"), "{name}", "the prompt of both is the same"),
+        (("Crane", " crane"), "a {name}", "the prompt of both is the same"),
+        (("dog", "cat"), "a photo", "the prompt of both is the same"),
+        (("a" * 60 + "b", "a" * 60 + "c"), "{name}", "what the model reads of the prompt of both is the same"),
+    ],
+)
+def test_two_classes_never_share_a_prompt(
+    names: tuple[str, str], prompt: str, says: str, saved: dict[str, tuple[Any, str]]
+) -> None:
+    classes = Classes(("lake", "dock"), names)
+    with pytest.raises(
+        UserError, match=rf"classes lake \(.*\) and dock \(.*\): {says}: give the classes different names"
+    ):
+        opened(saved["sd"][1], replace(OPTIONS, prompt=prompt), classes)
 
 
 def test_names_may_have_braces(saved: dict[str, tuple[Any, str]]) -> None:
