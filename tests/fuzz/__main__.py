@@ -44,7 +44,9 @@ def main() -> int:
             try:
                 taken, found = future.result()
             except BrokenProcessPool:
-                print(f"a process crashed (its trace is above) in one of {sorted(waiting.values())[: 4 * options.jobs]}")
+                print(
+                    f"a process crashed (its trace is above) in one of {sorted(waiting.values())[: 4 * options.jobs]}"
+                )
                 return 2
             name, _, start, stop = waiting.pop(future)
             done[name] += stop - start
