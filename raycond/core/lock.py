@@ -310,9 +310,12 @@ def _parsed(data: bytes) -> Owner | None:
     """None for a file that is empty or damaged, as a writer leaves it that was killed in the middle."""
     try:
         owner = Owner(**files.parse_json(data))
+        texts = all(
+            isinstance(part, str) for part in (owner.token, owner.host, owner.system, owner.started, owner.what)
+        )
         times = all(0 < seconds < _YEAR_3000 for seconds in (owner.since, owner.alive))
-        return owner if times and 0 < int(owner.pid) < 2**31 else None
-    except (ValueError, TypeError, OverflowError):
+        return owner if texts and times and type(owner.pid) is int and 0 < owner.pid < 2**31 else None
+    except (ValueError, TypeError):
         return None
 
 

@@ -6,6 +6,8 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
 
 from raycond.core.text import comparable
 from raycond.data.classes import Classes
@@ -67,14 +69,19 @@ def _synset_names(ids: Sequence[str]) -> list[str] | None:
     if not ids or not all(SYNSET.fullmatch(class_id) for class_id in ids):
         return None
     try:
-        from timm.data.imagenet_info import ImageNetInfo
-
-        info = ImageNetInfo("imagenet-22k")
+        info = _imagenet()
         synsets = [info.label_name_to_description(class_id) for class_id in ids]
         detailed = [info.label_name_to_description(class_id, detailed=True).split(";")[0] for class_id in ids]
         return first_words(synsets, detailed)
     except (ImportError, KeyError):
         return None
+
+
+@lru_cache(maxsize=1)
+def _imagenet() -> Any:
+    from timm.data.imagenet_info import ImageNetInfo
+
+    return ImageNetInfo("imagenet-22k")
 
 
 def _key(name: str) -> str:

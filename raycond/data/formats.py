@@ -7,6 +7,8 @@ the number of pixels.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import io
 import re
 import struct
@@ -34,6 +36,19 @@ except ImportError:
 
 # Pillow warns of every odd tag of a damaged EXIF block, each with a text of its own: thousands of lines from one file.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def _silence_libtiff() -> None:
+    """libtiff prints every error and warning on stderr from C; what matters of it comes back as an exception."""
+    with contextlib.suppress(OSError, AttributeError):  # a Pillow without libtiff, or with one linked in
+        library = ctypes.CDLL(Image.core.__file__)
+        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+            setter = getattr(library, name)
+            setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
+            setter(None)
+
+
+_silence_libtiff()
 
 _TIFF = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")
 _AVIF = (b"avif", b"avis", b"mif1", b"msf1")

@@ -8,6 +8,7 @@ import unicodedata
 import pytest
 
 from raycond.core.errors import UserError
+from raycond.data import class_names
 from raycond.data.class_names import first_words, in_order, named, with_names
 
 
@@ -47,6 +48,7 @@ def test_all_of_imagenet_is_told_apart_whatever_the_case() -> None:
 
 def test_without_timm_ids_are_the_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm.data.imagenet_info", None)
+    class_names._imagenet.cache_clear()
     assert named(["n02012849", "n03126707"]).names == ("n02012849", "n03126707")
 
 

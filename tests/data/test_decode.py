@@ -117,6 +117,7 @@ def test_orientation_from_xmp_where_exif_has_none(kind: str) -> None:
 NOISY = """
 import io, struct, sys
 from PIL import Image
+from raycond.core.errors import BadImage
 from raycond.data.decode import decode
 entries = b"".join(struct.pack("<HHII", 40000 + k, 2, 9999, 10**8) for k in range(3000))
 exif = b"Exif\\0\\0II*\\0\\x08\\0\\0\\0" + struct.pack("<H", 3000) + entries + bytes(4)
@@ -132,6 +133,15 @@ for kind in ("JPEG", "PNG", "WEBP"):
     Image.new("RGB", (8, 8)).save(file, kind, exif=exif)
     assert decode(file.getvalue(), size=8).shape == (8, 8, 3)
 assert decode(moved, size=8).shape == (8, 8, 3)
+for compression in ("tiff_lzw", "jpeg", "tiff_adobe_deflate"):
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "TIFF", compression=compression)
+    damaged = bytearray(file.getvalue())
+    damaged[8:40] = b"\\xff" * 32
+    try:
+        decode(bytes(damaged), size=8)
+    except BadImage:
+        pass
 """
 
 

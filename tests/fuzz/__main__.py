@@ -9,13 +9,12 @@ import argparse
 import multiprocessing
 import os
 import sys
-import tempfile
-import time
-from collections import Counter
-from pathlib import Path
+from collections import Counter, defaultdict
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 
 from tests.fuzz.reader import all_readers
-from tests.fuzz.run import Finding, run
+from tests.fuzz.run import Finding, run_chunk
 
 CHUNK = 500
 
@@ -37,12 +36,21 @@ def main() -> int:
         for name in options.reader
     ]
     done: Counter[str] = Counter()
-    seconds: Counter[str] = Counter()
+    seconds: dict[str, float] = defaultdict(float)
     findings: list[Finding] = []
-    with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
-        for name, count, taken, found in pool.imap_unordered(_work, chunks):
-            done[name] += count
-            seconds[name] += taken  # type: ignore[assignment]
+    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
+        waiting = {pool.submit(run_chunk, *chunk): chunk for chunk in chunks}
+        for future in as_completed(waiting):
+            try:
+                taken, found = future.result()
+            except BrokenProcessPool:
+                print(
+                    f"a process crashed (its trace is above) in one of {sorted(waiting.values())[: 4 * options.jobs]}"
+                )
+                return 2
+            name, _, start, stop = waiting.pop(future)
+            done[name] += stop - start
+            seconds[name] += taken
             findings += found
             for finding in found:
                 print(f"{finding.reader} {finding.number}: {finding.error}", flush=True)
@@ -51,15 +59,6 @@ def main() -> int:
         print(f"{name:14} {done[name]:>9} inputs  {kinds[name]:>5} findings  {seconds[name]:7.0f} s")
     print(f"{'all':14} {done.total():>9} inputs  {len(findings):>5} findings  seed {options.seed}")
     return 1 if findings else 0
-
-
-def _work(chunk: tuple[str, int, int, int]) -> tuple[str, int, float, list[Finding]]:
-    name, seed, start, stop = chunk
-    began = time.monotonic()
-    memory = "/dev/shm"
-    with tempfile.TemporaryDirectory(dir=memory if os.path.isdir(memory) else None) as folder:
-        found = list(run(all_readers()[name], range(start, stop), seed, Path(folder)))
-    return name, stop - start, time.monotonic() - began, found
 
 
 if __name__ == "__main__":

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
+import os
 import resource
 import signal
+import tempfile
 import time
 import traceback
 from collections.abc import Iterator
@@ -15,7 +18,7 @@ from types import FrameType
 
 from raycond.core.errors import RaycondError
 from tests.fuzz.damage import damaged
-from tests.fuzz.reader import Reader
+from tests.fuzz.reader import Reader, all_readers
 
 SECONDS = 10.0  # for one input
 BYTES = 1 << 30  # by which the memory of the process may grow
@@ -61,6 +64,18 @@ def run(reader: Reader, numbers: range, seed: int, folder: Path) -> Iterator[Fin
             yield Finding(reader.name, number, "".join(lines[-3:]))
         if _peak() - before > BYTES:
             yield Finding(reader.name, number, f"takes {(_peak() - before) >> 20} MB")
+
+
+def run_chunk(name: str, seed: int, start: int, stop: int) -> tuple[float, list[Finding]]:
+    """The findings of one reader among some numbers, with the seconds that it took; for a process of its own."""
+    faulthandler.enable()
+    began = time.monotonic()
+    memory = "/dev/shm"
+    with tempfile.TemporaryDirectory(dir=memory if os.path.isdir(memory) else None) as folder:
+        for sound in all_readers()[name].seeds():  # what is imported for the first time takes its time
+            all_readers()[name].read(sound, Path(folder))
+        found = list(run(all_readers()[name], range(start, stop), seed, Path(folder)))
+    return time.monotonic() - began, found
 
 
 @contextmanager
