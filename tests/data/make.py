@@ -30,13 +30,13 @@ def png(seed: int = 0) -> bytes:
     return encoded(picture(seed))
 
 
-def tree(root: Path, classes: dict[str, int]) -> Path:
-    """root/<class>/<class>_<k>.png"""
+def tree(root: Path, classes: dict[str, int], first: int = 0) -> Path:
+    """root/<class>/<class>_<k>.png; trees with a `first` that is far from others share no image with them."""
     for seed, (class_id, count) in enumerate(classes.items()):
         folder = root / class_id
         folder.mkdir(parents=True)
         for k in range(count):
-            (folder / f"{class_id}_{k}.png").write_bytes(png(100 * seed + k))
+            (folder / f"{class_id}_{k}.png").write_bytes(png(first + 100 * seed + k))
     return root
 
 

@@ -27,7 +27,7 @@ OPTIONS: dict[str, Any] = {
 
 def data(root: Path, train: int = 12, val: int = 4) -> Path:
     tree(root / "train", dict.fromkeys(CLASSES, train))
-    tree(root / "val", dict.fromkeys(CLASSES, val))
+    tree(root / "val", dict.fromkeys(CLASSES, val), first=50_000)
     return root
 
 
