@@ -45,6 +45,7 @@ def _folder(variable: str, name: str) -> Path:
     return folder
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """For pytest-xdist's `--dist loadgroup`: a file stays with one worker, and one worker starts Ray for all."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
