@@ -26,8 +26,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: env ## condense scikit-learn's digits on this machine, and evaluate the result
 	$(BIN)/python pipelines/imagenet_quantize.py --preset digits
 
-test: env ## run the quick tests, on all processors; more options: PYTEST_ARGS='-k codebook -x'
-	$(BIN)/python -m pytest -m 'not slow' -n auto --maxprocesses 8 --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
+test: env ## run the quick tests; more options: PYTEST_ARGS='-k codebook -x'
+	$(BIN)/python -m pytest -m 'not slow and not ray' -n auto --maxprocesses 8 --dist loadfile $(PYTEST_ARGS) || test $$? -eq 5
+	$(BIN)/python -m pytest -m 'ray and not slow' $(PYTEST_ARGS) || test $$? -eq 5 # one process: one cluster for all
 
 lint: env ## ruff, the layers of the package, and mypy
 	$(BIN)/ruff check .

@@ -45,18 +45,6 @@ def _folder(variable: str, name: str) -> Path:
     return folder
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For pytest-xdist's `--dist loadgroup`: a file stays with one worker, and one worker starts Ray for all."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group("ray" if item.get_closest_marker("ray") else file))
-    # what takes longest begins first
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
-
-
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder with mnist/, fashion-mnist/ and imagenette/; skips where absent."""
