@@ -112,12 +112,17 @@ def with_validation(
     return source, validation_source(source.classes, data, val, options)
 
 
-def validation_source(classes: Classes, data: str, val: str | None, options: dict[str, Any]) -> RowSource:
-    """The images of `val`, or else the val split of `data`. Raises UserError, ClassMismatch."""
+def validation_source(
+    classes: Classes, data: str, val: str | None, options: dict[str, Any], whose: str = "--data"
+) -> RowSource:
+    """The images of `val`, or else the val split of `data`. whose: what the classes are of, for the message.
+
+    Raises UserError, ClassMismatch.
+    """
     if val is not None:
         with named("--val"):
             tests = open_source(val, split="val", **options)
-        require_same(classes, tests.classes, "--data", "--val")
+        require_same(classes, tests.classes, whose, f"--val {val}")
         return tests
     try:
         return open_source(data, split="val", require_split=True, classes=classes, **options)

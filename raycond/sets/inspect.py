@@ -49,4 +49,4 @@ def _generator(content: dict[str, Any]) -> list[str]:
     options = ", ".join(
         f"{shown(k.replace('_', ' '), 40)} {shown(v, 80)}" for k, v in model["options"].items() if v is not None
     )
-    return [f"generator   {shown(model['name'])} (sha256 {shown(model['sha256'], 16)}): {options}"]
+    return [f"generator   {shown(model['name'])} (sha256 {shown(model['sha256'][:16])}): {options}"]

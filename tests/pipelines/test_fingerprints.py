@@ -51,6 +51,7 @@ QUANTIZE: Table = {
         "resize": "squash",
         "seed": 1,
         "max_pixels": 10**6,
+        "max_value": 4095,
     },
     "autoencoder, quantize, generate, set": {"size": 16},
     "autoencoder, set": {
@@ -71,6 +72,8 @@ QUANTIZE: Table = {
     "generate, set": {"output_size": 4, "image_format": "webp"},
     # medoids are made in any case, as a row of the evaluation
     "set": {"name": "other", "weights": "density", "generator": "medoid", "image_column": "x", "label_column": "x"},
+    "evaluate, selection": {"ipc": (3,), "seeds": (1,)},
+    "agreement, evaluate": {"labeler": "…"},
     "evaluate, overlap, pixels": {"val": "…"},
     "evaluate": {"protocol": "…", "students": ("mlp-w8",), "seeds": (1,), "methods": ("d4m",)},
     "refused": {"classes": 1, "class_list": "…"},  # another set in the same folder
@@ -104,7 +107,7 @@ STABLE_DIFFUSION: Table = {"generate, set": {"strength": 0.8, "prompt": "a {name
 
 GENERATOR: Table = {
     "autoencoder, latents, write": {"data": "…", "limit": 3, "size": 16, "resize": "squash"},
-    "autoencoder, latents": {"max_pixels": 10**6},
+    "autoencoder, latents": {"max_pixels": 10**6, "max_value": 4095},
     "autoencoder, generator, write": {"seed": 1},
     "autoencoder, write": QUANTIZE["autoencoder, set"],
     "latents, write": {"posterior": "sample", "dtype": "bfloat16", "flip": True, "batch_encode": 3, "codec": "…"},
@@ -173,7 +176,7 @@ _CLIP = {
 }
 PROJECTOR: Table = {
     "pixels of a class, write": {"data": "…", "limit": 9, "resize": "squash", "channels": 1},
-    "pixels of a class": {"size": 12, "max_pixels": 10**6},
+    "pixels of a class": {"size": 12, "max_pixels": 10**6, "max_value": 4095},
     "clip, write": {f"clip_training.{name}": value for name, value in _CLIP.items()},
     "clip, fit": {"templates": ["a {}"]},
     "clip, fit, teachers, write": {"seed": 1, "holdout": 1},
@@ -224,15 +227,14 @@ GRID: Table = {
     "evaluate": {
         "sets": "…",
         "students": ("mlp-w8",),
-        "ipc": (3,),
         "protocol": "…",
         "set": {"steps": 6},
-        "seeds": (1,),
-        "labeler": "…",
         "weights": ("uniform",),
         "baselines": ("full",),
         "scores": True,
     },
+    "evaluate, selection": {"ipc": (3,), "seeds": (1,)},
+    "agreement, evaluate": {"labeler": "…"},
     "evaluate, overlap, pixels": {"val": "…"},
     "evaluate, overlap, pixels, proxy": {"data": "…"},
     "evaluate, pixels, proxy": {"max_pixels": 10**6},

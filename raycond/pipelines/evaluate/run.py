@@ -178,7 +178,7 @@ def _sources(config: GridConfig, first: OpenedSet, baselines: tuple[str, ...]) -
         "class_list": config.class_list or run.get("class_list"),
     }
     if not baselines and share is None:
-        return None, validation_source(classes, data or "", val, options)
+        return None, validation_source(classes, data or "", val, options, first.path)
     if data is None:
         raise UserError(f"--data: baselines need the source of {first.path}: give --data URI, or --baselines none")
     with named("--data"):

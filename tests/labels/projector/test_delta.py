@@ -124,7 +124,7 @@ def test_a_clip_that_is_left_from_an_earlier_fit(tmp_path: Path, monkeypatch: py
     saved(tmp_path / "a" / "clip", seed=1)
     opened: list[str] = []
 
-    def found(spec: str) -> tuple[str, str]:
+    def found(spec: str, **_: Any) -> tuple[str, str]:
         opened.append(spec)
         return clips.describe_clip(hub if spec == "RN50:openai" else spec)
 
@@ -171,7 +171,7 @@ def test_remote_folders(tmp_path: Path) -> None:
         ({"dtype": "int4"}, "damaged: .*int4"),
         ({"clip": {"name": "x", "digest": "x", "spec": "../../x"}}, "damaged: .*its CLIP is '../../x'"),
         ({"options": {"rank": 8}}, "damaged: TypeError"),
-        ({"classes": None}, "damaged"),
+        ({"classes": None}, "class list: expected an object with ids and names"),
     ],
 )
 def test_a_damaged_projector_json(tmp_path: Path, change: dict[str, Any], text: str) -> None:

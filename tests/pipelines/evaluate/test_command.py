@@ -108,7 +108,7 @@ def test_failures_give_exit_code_1_and_an_interrupt_130(
         (["--baselines", "x"], "--baselines: expected one of random, .*, not 'x'"),
         (["--weights", "x"], "--weights: expected one of uniform, density, sqrt, not 'x'"),
         (["--val", "nowhere"], "--val: .*nowhere: does not exist"),
-        (["--data", "nowhere", "--val", "digits:"], "--val digits:"),
+        (["--data", "nowhere", "--val", "digits:"], "nowhere: does not exist"),
         (["--sets", "nowhere"], "nowhere: no such folder; expected a condensed set"),
         (["--runner", "x"], "--runner: expected one of ray, local, not 'x'"),
         (["--unknown"], "--unknown"),
@@ -191,7 +191,7 @@ def test_export_with_soft_labels(run: Path, tmp_path: Path, capsys: pytest.Captu
         (["--to", "x"], "--to: expected one of ddranking, rethinkdc, folder, not 'x'"),
         (["--to", "folder", "--ipc", "2"], "has no IPC 2; it has 1, 3"),
         (["--to", "folder", "--labeler", "hard"], "--labeler: goes with kind ddranking, not folder"),
-        (["--to", "ddranking", "--labeler", "x:y"], "unknown kind 'x'"),
+        (["--to", "ddranking", "--labeler", "x:y"], "labeler x: not one of hard"),
     ],
     ids=str,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -63,13 +64,13 @@ def test_values_given_twice_count_once(run: Path, tmp_path: Path) -> None:
         ({"changes": {"lr": "high"}}, "--set: protocol quick: lr: Input should be a valid number"),
         ({"ipc": (1, 2)}, "--ipc 2: .*set has only 1, 3"),
         ({"labeler": "soft"}, "--labeler: expected one of hard, once, .*, not 'soft'"),
-        ({"labeler": "teacher"}, "--labeler: labeler 'teacher': expected teacher:TEACHER"),
+        ({"labeler": "teacher"}, "--labeler: labeler teacher: expected teacher:TEACHER"),
         ({"labeler": "once:convnet3@/none/w.pt,mean=0,std=1"}, "--labeler: .*/none/w.pt: cannot be read"),
         ({"protocol": "rded"}, "--protocol rded: its loss kl learns soft labels: give --labeler"),
         ({"protocol": "class-incremental"}, "--protocol class-incremental: tasks: 4 classes cannot come in 5 parts"),
         ({"baselines": ("herding",), "proxy_student": "x"}, "--proxy-student: student 'x' is not known"),
-        ({"data": "/none"}, "--val: /none: does not exist"),  # without --val the tests are those of --data
-        ({"val": "/none"}, "--val: /none: does not exist"),
+        ({"data": "/none"}, "--data: /none: does not exist"),  # without --val the tests are those of --data
+        ({"val": "/none"}, "--data: /none: does not exist"),
         ({"runner": "ray", "out": "memory://x"}, "--out memory://x: is of one process; use --runner local"),
     ],
 )
@@ -107,7 +108,7 @@ def test_what_is_no_set(tmp_path: Path, path: str) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
     config = load_grid_config({**OPTIONS, "sets": [str(tmp_path / path)], "out": str(tmp_path / "out")})
-    with pytest.raises(UserError, match="not a condensed set"):
+    with pytest.raises(UserError, match="not a condensed set|expected a condensed set|expected the folder of a condensed set"):
         prepare(config)
 
 
@@ -185,8 +186,9 @@ def test_a_set_alone_asks_for_its_source(run: Path, tmp_path: Path, beside: str 
 def test_public_source_of_the_manifest(run: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone"
     shutil.copytree(run / "set", alone / "set")
-    rewrite(alone / "set" / "manifest.json", source={"uri": "digits:"})
-    with pytest.raises(ClassMismatch, match=r"--val digits:"):
+    source = json.loads((alone / "set" / "manifest.json").read_text())["source"]
+    rewrite(alone / "set" / "manifest.json", source={**source, "uri": "digits:"})
+    with pytest.raises(ClassMismatch, match=r"--data digits:"):
         prepare(grid_config(alone, tmp_path / "out"))
 
 

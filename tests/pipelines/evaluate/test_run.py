@@ -293,7 +293,7 @@ def test_medoid_that_is_gone_from_the_source(run: Path, tmp_path: Path) -> None:
     next(p for p in own.rglob("*.png") if str(p).endswith(gone)).unlink()
     found = evaluate_grid(grid_config(run, tmp_path / "out", data=str(own)))
     assert [f.partition(": ")[0] for f in found.failures] == ["medoid ipc3 mlp-w4 seed0"]
-    assert f"medoid: {gone}, which {run}/set names, is not to be read" in found.failures[0]
+    assert f"medoid: {gone}, which {run}/set names, cannot be read" in found.failures[0]
     assert len(found.rows) == 8
 
 

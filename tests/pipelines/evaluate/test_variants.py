@@ -155,13 +155,13 @@ def test_class_incremental_gives_random_images_the_bytes_of_the_set(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memories: list[RandomImages] = []
-    load = RandomImages.load
+    decoded, load = RandomImages.decoded, RandomImages.load
 
-    def loaded(self: RandomImages, *args: Any) -> Any:
+    def noted(self: RandomImages, *args: Any) -> Any:
         memories.append(self)
-        return load(self, *args)
+        return decoded(self, *args)
 
-    monkeypatch.setattr(RandomImages, "load", loaded)
+    monkeypatch.setattr(RandomImages, "decoded", noted)
     options: dict[str, Any] = {"protocol": "class-incremental", "changes": {"steps": 4, "tasks": 3}}
     found = evaluate_grid(grid_config(run, tmp_path, **options))
     assert not found.failures
@@ -171,7 +171,7 @@ def test_class_incremental_gives_random_images_the_bytes_of_the_set(
         assert row.steps == 12
         assert row.best == pytest.approx(np.mean([check.top1 for check in row.curve]))
     assert len(memories) == 2
-    for memory in memories:
+    for memory in tuple(memories):
         stored_set = open_set(str(run / "set"), memory.ipc)
         images = load(memory, 4, found.options)
         for label in range(4):

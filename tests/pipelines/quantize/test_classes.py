@@ -26,7 +26,7 @@ def test_validation_with_other_classes_is_refused_before_any_work(tmp_path: Path
 
 def test_missing_validation_is_said_with_the_ways_out(tmp_path: Path) -> None:
     only = tree(tmp_path / "only" / "train", {"ant": 4, "bee": 4}).parent
-    with pytest.raises(UserError, match="give --val URI, or --no-evaluate"):
+    with pytest.raises(UserError, match=r"Give --val URI .*, --val-share 0.1 .*, or --no-evaluate"):
         quantize(config(only, tmp_path / "out", evaluate=True))
 
 

@@ -96,7 +96,6 @@ def test_a_diffusion_generator_brings_its_codec(tmp_path: Path, monkeypatch: pyt
         ({"dtype": "int8"}, "--dtype: .*float32"),
         ({"gpus_per_actor": 1.5}, "--gpus-per-actor: .* not 1.5"),
         ({"gpus_per_actor": -2}, "--gpus-per-actor: .* not -2"),
-        ({"codec": "train"}, "--codec train: needs an `autoencoder`"),
         ({"autoencoder": {"steps": "many"}}, "^autoencoder.steps: expected a whole number, not 'many'"),
         ({"colour": "red"}, "unknown field 'colour'; known: actors"),
     ],

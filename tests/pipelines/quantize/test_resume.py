@@ -91,7 +91,7 @@ def test_rerun_does_nothing(source: Path, copy: Path) -> None:
     before = stamps(copy)
     run = quantize(config(source, copy))
     assert run.computed == {"condense": 0, "write": 0}
-    assert rewritten(before, stamps(copy)) == {"config.json", "quarantine.parquet", "report.html"}
+    assert rewritten(before, stamps(copy)) == {"config.json", "quarantine.parquet", "raycond.log", "report.html"}
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_trained_codec_is_kept_with_the_run_folder_and_made_again_if_damaged(sou
     run = quantize(config(source, moved, **options))
     assert run.computed == {"condense": 0, "write": 0}
 
-    (weights,) = moved.glob("work/codec/*/*.safetensors")
+    (weights,) = moved.glob("work/codec/*/diffusion_pytorch_model.safetensors")
     good = weights.read_bytes()
     weights.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     run = quantize(config(source, moved, **options))

@@ -41,7 +41,6 @@ def test_file_over_preset_and_options_over_file(tmp_path: Path) -> None:
         ({"data": ""}, "--data: give a URI"),
         ({"codec": "pixels"}, "--codec pixels: a DiTPipeline holds an AutoencoderKL: give kl:WHERE, or train"),
         ({"codec": "taef2:x"}, "--codec taef2:x: a DiTPipeline holds"),
-        ({"codec": "train"}, "--codec train: needs an `autoencoder` section"),
         ({"workers": 3}, "--batch 256: expected a multiple of --workers 3"),
         ({"width": 100}, "--width 100: expected a multiple of --heads 6"),
         ({"steps": 5, "warmup": 5}, "--warmup 5: expected fewer than --steps 5"),
