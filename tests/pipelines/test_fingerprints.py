@@ -72,8 +72,6 @@ QUANTIZE: Table = {
     "generate, set": {"output_size": 4, "image_format": "webp"},
     # medoids are made in any case, as a row of the evaluation
     "set": {"name": "other", "weights": "density", "generator": "medoid", "image_column": "x", "label_column": "x"},
-    "evaluate, selection": {"ipc": (3,), "seeds": (1,)},
-    "agreement, evaluate": {"labeler": "…"},
     "evaluate, overlap, pixels": {"val": "…"},
     "evaluate": {"protocol": "…", "students": ("mlp-w8",), "seeds": (1,), "methods": ("d4m",)},
     "refused": {"classes": 1, "class_list": "…"},  # another set in the same folder

@@ -70,7 +70,7 @@ def test_values_given_twice_count_once(run: Path, tmp_path: Path) -> None:
         ({"protocol": "class-incremental"}, "--protocol class-incremental: tasks: 4 classes cannot come in 5 parts"),
         ({"baselines": ("herding",), "proxy_student": "x"}, "--proxy-student: student 'x' is not known"),
         ({"data": "/none"}, "--data: /none: does not exist"),  # without --val the tests are those of --data
-        ({"val": "/none"}, "--data: /none: does not exist"),
+        ({"val": "/none"}, "--val: /none: does not exist"),
         ({"runner": "ray", "out": "memory://x"}, "--out memory://x: is of one process; use --runner local"),
     ],
 )
@@ -108,7 +108,7 @@ def test_what_is_no_set(tmp_path: Path, path: str) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
     config = load_grid_config({**OPTIONS, "sets": [str(tmp_path / path)], "out": str(tmp_path / "out")})
-    with pytest.raises(UserError, match="not a condensed set|expected a condensed set|expected the folder of a condensed set"):
+    with pytest.raises(UserError, match=r"not a condensed set|expected (a|the folder of a) condensed set"):
         prepare(config)
 
 
@@ -197,7 +197,7 @@ def test_source_of_other_classes(run: Path, tmp_path: Path) -> None:
     tree(tmp_path / "data" / "val", dict.fromkeys(CLASSES, 2))
     with pytest.raises(ClassMismatch, match=rf"{run}/set(.|\n)*--data {tmp_path}/data"):
         prepare(grid_config(run, tmp_path / "out", data=str(tmp_path / "data")))
-    with pytest.raises(ClassMismatch, match=rf"{run}/set(.|\n)*--val {tmp_path}/data/train"):
+    with pytest.raises(ClassMismatch, match=rf"--data(.|\n)*--val {tmp_path}/data/train"):
         prepare(grid_config(run, tmp_path / "out", val=str(tmp_path / "data" / "train")))
 
 

@@ -157,9 +157,9 @@ def test_class_incremental_gives_random_images_the_bytes_of_the_set(
     memories: list[RandomImages] = []
     decoded, load = RandomImages.decoded, RandomImages.load
 
-    def noted(self: RandomImages, *args: Any) -> Any:
+    def noted(self: RandomImages, *args: Any, **options: Any) -> Any:
         memories.append(self)
-        return decoded(self, *args)
+        return decoded(self, *args, **options)
 
     monkeypatch.setattr(RandomImages, "decoded", noted)
     options: dict[str, Any] = {"protocol": "class-incremental", "changes": {"steps": 4, "tasks": 3}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def test_validation_with_other_classes_is_refused_before_any_work(tmp_path: Path
             act(config(root, tmp_path / "out", evaluate=True, val=str(other)))
         text = str(caught.value)
         assert "--data (4): ant, bee, cat, dog" in text
-        assert "--val (4): ant, bee, cat, eel" in text
+        assert re.search(r"--val .* \(4\): ant, bee, cat, eel", text)
     assert not (tmp_path / "out").exists()
 
 

@@ -104,7 +104,8 @@ def test_rerun_does_nothing(source: Path, copy: Path) -> None:
     assert "start" not in run.seconds
 
 
-# renames: autoencoder 6 (images and their record, a checkpoint, the folder and its record), latents 2 a class, then a checkpoint every 2 of 6 steps, then the folder
+# renames: autoencoder 6 (images and their record, a checkpoint, the folder and its record),
+# latents 2 a class, then a checkpoint every 2 of 6 steps, then the folder
 @pytest.mark.parametrize(("renames", "encoded"), [(8, 2), (10, 1), (12, 0), (13, 0), (17, 0)])
 def test_killed_run_resumes_to_the_same_bytes(
     source: Path, whole: Path, tmp_path: Path, renames: int, encoded: int
