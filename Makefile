@@ -6,11 +6,12 @@ PYTEST_ARGS ?=
 GPU_PYTHON ?= $(or $(wildcard .venv/bin/python),python3)
 GPU_OUT ?= runs/gpu
 GPU_ARGS ?=
+FUZZ_COUNT ?= 100000
 BIN := .venv/bin
 # Holds the time of the last installation, so that it is repeated only when what it read has changed.
 STAMP := .venv/.installed
 
-.PHONY: help env demo test lint bench gpu clean
+.PHONY: help env demo test fuzz lint bench gpu clean
 
 help: ## list the targets (default)
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -29,6 +30,9 @@ demo: env ## condense scikit-learn's digits on this machine, and evaluate the re
 test: env ## run the quick tests; more options: PYTEST_ARGS='-k codebook -x'
 	$(BIN)/python -m pytest -m 'not slow and not ray' -n auto --maxprocesses 8 --dist loadfile $(PYTEST_ARGS) || test $$? -eq 5
 	$(BIN)/python -m pytest -m 'ray and not slow' $(PYTEST_ARGS) || test $$? -eq 5 # one process: one cluster for all
+
+fuzz: env ## give every reader damaged inputs; how many: FUZZ_COUNT=1000000
+	$(BIN)/python -m tests.fuzz --count $(FUZZ_COUNT)
 
 lint: env ## ruff, the layers of the package, and mypy
 	$(BIN)/ruff check .
