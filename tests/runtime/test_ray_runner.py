@@ -46,8 +46,12 @@ def test_what_no_node_has_is_refused_unless_the_cluster_may_grow(
 ) -> None:
     with pytest.raises(UserError, match=re.escape(text)) as refused:
         runner.require(resources)
-    assert f"lower --cpus-per-{resources.unit} or --gpus-per-{resources.unit}" in str(refused.value)
-    runner.require(resources, workers=2)
+    assert str(refused.value).endswith(f"lower --cpus-per-{resources.unit} or --gpus-per-{resources.unit}")
+    with pytest.raises(UserError, match=re.escape(text)):
+        runner.require(resources, workers=2)  # of a training, which has always a number of workers
+    with pytest.raises(UserError, match=f", or give --{resources.unit}s N if the cluster will grow"):
+        runner.require(resources, may_grow=True)
+    runner.require(resources, workers=2, may_grow=True)
     assert "waiting for it to grow" in capsys.readouterr().err
 
 
