@@ -63,6 +63,7 @@ def test_failed_class_is_told_and_the_others_are_finished(tmp_path: Path) -> Non
     assert {label for label, _ in run.codebooks} == {0, 2, 3}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_killed_actor_is_replaced_and_nothing_is_lost(root: Path) -> None:
     out = root / "killed"
@@ -120,15 +121,6 @@ def test_address_of_the_environment_is_used(ray_cluster: str, root: Path, local:
     # nothing but our own lines: no notice of Ray's
     assert all(re.match(r"(list|condense) +\d+/4 classes", line) for line in error.splitlines()), error
     assert str(tmp_path / "out") in text
-
-
-def test_address_where_nothing_answers_is_said(root: Path, tmp_path: Path) -> None:
-    arguments = ["--data", str(root), "--out", str(tmp_path / "out"), "--no-evaluate"]
-    with _started(arguments, RAY_ADDRESS="127.0.0.1:1") as process:
-        _, error = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert "raycond: RAY_ADDRESS=127.0.0.1:1: no Ray cluster answers" in error
-    assert "Traceback" not in error
 
 
 @pytest.mark.slow
