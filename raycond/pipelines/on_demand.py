@@ -44,7 +44,7 @@ def on_demand(config: TrainingConfig, run: TimedRun) -> Iterator[Callable[[], Ru
         if not opened:
             with run.timed("start"):
                 opened.append(open_runner(config.runner, config.dashboard))
-            opened[0].require(config.resources)
+            opened[0].require(config.resources, config.workers)
             run.machine = opened[0].describe() | {"workers": config.workers}
         return opened[0]
 

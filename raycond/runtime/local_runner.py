@@ -21,7 +21,7 @@ class LocalRunner:
 
     capacity = None
 
-    def require(self, resources: Resources, workers: int = 0) -> None:
+    def require(self, resources: Resources, workers: int = 0, *, may_grow: bool = False) -> None:
         """This process takes what there is."""
 
     def device(self, resources: Resources) -> str:

@@ -49,18 +49,16 @@ class RayRunner:
         # not what torch sees: Ray shows every worker the GPUs of its machine, also one that was given none
         return "cuda" if self._settled(resources).gpus else "cpu"
 
-    def require(self, resources: Resources, workers: int = 0) -> None:
+    def require(self, resources: Resources, workers: int = 0, *, may_grow: bool = False) -> None:
         settled, capacity = self._settled(resources), self.capacity
         fitting = sum(settled.fits_on(node) for node in self._nodes())
         asked = f"{settled.cpus} CPUs and {settled.gpus:g} GPUs"
         has = f"{capacity.cpus} CPUs, {capacity.gpus} GPUs in all"
         if not fitting:
             text = f"one {settled.unit} asks for {asked}, and no node of the cluster ({has}) has them"
-            if not workers:
-                raise UserError(
-                    f"{text}: lower --cpus-per-{settled.unit} or --gpus-per-{settled.unit}, or give "
-                    f"--{settled.unit}s N if the cluster will grow"
-                )
+            if not (may_grow and workers):
+                growth = f", or give --{settled.unit}s N if the cluster will grow" if may_grow else ""
+                raise UserError(f"{text}: lower --cpus-per-{settled.unit} or --gpus-per-{settled.unit}{growth}")
             print(f"{text} yet; waiting for it to grow", file=sys.stderr)
         elif fitting < workers:
             text = f"{workers} {settled.unit}s with {asked} each: {fitting} fit"

@@ -22,8 +22,12 @@ class PoolWorker(Protocol):
 class Runner(Protocol):
     """Carries out pools, tasks, trainings and trials. Results come in the order of completion."""
 
-    def require(self, resources: Resources, workers: int = 0) -> None:
-        """Raise UserError if no node holds one such worker and no `workers` say that the cluster will grow."""
+    def require(self, resources: Resources, workers: int = 0, *, may_grow: bool = False) -> None:
+        """Raise UserError if no node holds one such worker; say so where fewer fit than are asked for.
+
+        workers: how many are asked for; 0 for as many as fit. may_grow: that some are asked for means that the cluster
+        will grow, so that no node need hold one yet.
+        """
         ...
 
     def device(self, resources: Resources) -> str:

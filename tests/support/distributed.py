@@ -17,10 +17,10 @@ import torch
 
 # one server serves all tests of this process, so it imports what any of them needs
 PRELOADED = [
-    "raycond.labels.projector.clip_training",
-    "raycond.labels.projector.fitting",
-    "raycond.models.generators.dit_training",
-    "raycond.pipelines.evaluate.memory",
+    "raycond.pipelines.fit_projector.run",
+    "raycond.pipelines.quantize.run",
+    "raycond.pipelines.train_generator.run",
+    "diffusers.models.autoencoders.autoencoder_kl",
     "open_clip",
 ]
 

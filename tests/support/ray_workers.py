@@ -1,4 +1,4 @@
-"""Workers of Ray Train that are killed in the middle of a training."""
+"""Processes of the Ray that a test uses, to be killed in the middle of their work."""
 
 from __future__ import annotations
 
@@ -15,10 +15,24 @@ import psutil
 PATIENCE = 120  # seconds until the first checkpoint
 
 
+def ray_processes(title: str) -> list[psutil.Process]:
+    """Processes of this process's Ray, and of no other on the machine, whose title holds `title`."""
+    import ray
+
+    session = ray._private.worker.global_worker.node.get_session_dir_path()
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            named = title in " ".join(process.cmdline())
+            if named and any(session in file.path for file in process.open_files()):
+                found.append(process)
+    return found
+
+
 @contextlib.contextmanager
 def one_killed(work: Path, checkpoint: str) -> Iterator[None]:
-    """Inside, one worker is killed as soon as a file matches `checkpoint`, which must be long before the last step.
-    Raises AssertionError at the end if none was."""
+    """Inside, one worker of Ray Train is killed as soon as a file matches `checkpoint`, which must be long before the
+    last step. Raises AssertionError at the end if none was."""
     killed: list[int] = []
     killer = threading.Thread(target=_kill_one, args=(work, checkpoint, killed))
     killer.start()
@@ -31,17 +45,8 @@ def _kill_one(work: Path, checkpoint: str, killed: list[int]) -> None:
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         if list(work.glob(checkpoint)):
-            for process in _workers()[:1]:
+            for process in ray_processes("RayTrainWorker")[:1]:
                 os.kill(process.pid, signal.SIGKILL)
                 killed.append(process.pid)
             return
         time.sleep(0.05)
-
-
-def _workers() -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if "RayTrainWorker" in " ".join(process.cmdline()):
-                found.append(process)
-    return found

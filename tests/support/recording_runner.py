@@ -21,7 +21,7 @@ class RecordingRunner(LocalRunner):
         """(what was to be done, what one worker of it asks for), in order."""
         self.closed = 0
 
-    def require(self, resources: Resources, workers: int = 0) -> None:
+    def require(self, resources: Resources, workers: int = 0, *, may_grow: bool = False) -> None:
         self.asked.append(("require", resources))
 
     def pool(

@@ -130,7 +130,7 @@ def _run(config: QuantizeConfig, run: QuantizeRun) -> None:
     with run.timed("start"):
         runner = open_runner(config.runner, config.dashboard)
     try:
-        runner.require(config.resources, config.actors)
+        runner.require(config.resources, config.actors, may_grow=True)
         run.machine = runner.describe() | {
             "actors": config.actors or "as many as fit",
             "gpus_per_actor": config.gpus_per_actor,

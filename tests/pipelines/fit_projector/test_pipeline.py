@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,40 +23,8 @@ from raycond.runtime.resources import Resources
 from tests.data.make import tree
 from tests.pipelines.fit_projector.make import CLASSES, OPTIONS, config, data, projector_files
 from tests.pipelines.quantize.make import rewritten, stamps
+from tests.support.killed import killed_at_rename
 from tests.support.recording_runner import RecordingRunner
-
-RENAMES = (3, 9, 16, 26)  # pixels 2 a class; each training then writes a state every 2 steps and at its end
-# Children, each of which ends itself with SIGKILL in place of its N-th rename; forked, so that they import nothing
-KILLED = """
-import json, os, signal, sys
-import open_clip
-from raycond.core import files
-from raycond.pipelines.fit_projector.run import fit_projector
-from raycond.pipelines.fit_projector.config import load_projector_config
-
-def run(count, options):
-    rename, left = os.replace, [count]
-
-    def replace(*names):
-        left[0] -= 1
-        if not left[0]:
-            os.kill(os.getpid(), signal.SIGKILL)
-        rename(*names)
-
-    files.os.replace = replace
-    fit_projector(load_projector_config(options))
-
-ends = []
-for count, options in json.loads(sys.argv[1]):
-    child = os.fork()
-    if not child:
-        try:
-            run(count, options)
-        finally:
-            os._exit(1)
-    ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-print(ends)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -130,20 +95,11 @@ def test_rerun_does_nothing(source: Path, copy: Path) -> None:
     assert "start" not in run.seconds
 
 
-@pytest.fixture(scope="module")
-def killed(source: Path) -> Path:
-    """Folders of runs that were killed, by the number of the rename that they did not come to make."""
-    asked = [(n, {**OPTIONS, "data": str(source), "out": str(source / "killed" / str(n))}) for n in RENAMES]
-    found = subprocess.run(
-        [sys.executable, "-c", KILLED, json.dumps(asked)], capture_output=True, check=False, text=True
-    )
-    assert found.stdout.split("\n")[-2:] == [str([-signal.SIGKILL.value] * len(RENAMES)), ""], found.stderr
-    return source / "killed"
-
-
-@pytest.mark.parametrize("renames", RENAMES)
-def test_killed_run_resumes_to_the_same_bytes(source: Path, whole: Path, killed: Path, renames: int) -> None:
-    out = killed / str(renames)
+# pixels 2 a class; each training then writes a state every 2 steps and at its end
+@pytest.mark.parametrize("renames", [3, 9, 16, 26])
+def test_killed_run_resumes_to_the_same_bytes(source: Path, whole: Path, renames: int) -> None:
+    out = source / f"killed{renames}"  # beside `whole`, because the places of teachers are part of it
+    assert killed_at_rename(renames, fit_projector, config(source, out))
     assert not (out / "projector.json").exists()
     before = stamps(out)
     run = fit_projector(config(source, out))

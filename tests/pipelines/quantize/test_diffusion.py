@@ -88,6 +88,7 @@ def test_the_report_shows_all_three(run: QuantizeRun, dit: str) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_on_ray_the_same_bytes(root: Path, dit: str, run: QuantizeRun) -> None:
     other = quantize(options(root, out_of(run).parent / "ray", dit, runner="ray"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import signal
@@ -19,6 +18,7 @@ from raycond.pipelines.quantize.run import quantize
 from tests.conftest import ROOT
 from tests.pipelines.quantize.make import config, contents, data
 from tests.support.processes import ended
+from tests.support.ray_workers import ray_processes
 
 pytestmark = pytest.mark.ray
 
@@ -63,20 +63,7 @@ def test_failed_class_is_told_and_the_others_are_finished(tmp_path: Path) -> Non
     assert {label for label, _ in run.codebooks} == {0, 2, 3}
 
 
-def _actors() -> list[psutil.Process]:
-    """Processes of pools that this process's Ray is running."""
-    import ray
-
-    session = ray._private.worker.global_worker.node.get_session_dir_path()
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            title = " ".join(process.cmdline())
-            if "PoolActor" in title and any(session in f.path for f in process.open_files()):
-                found.append(process)
-    return found
-
-
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_killed_actor_is_replaced_and_nothing_is_lost(root: Path) -> None:
     out = root / "killed"
@@ -86,7 +73,7 @@ def test_killed_actor_is_replaced_and_nothing_is_lost(root: Path) -> None:
         until = time.monotonic() + 60
         while not killed and time.monotonic() < until:
             if list(out.glob("work/codebooks/ipc1/*.json")):
-                for process in _actors():
+                for process in ray_processes("PoolActor"):
                     os.kill(process.pid, signal.SIGKILL)
                     killed.append(process.pid)
             time.sleep(0.01)
@@ -134,15 +121,6 @@ def test_address_of_the_environment_is_used(ray_cluster: str, root: Path, local:
     # nothing but our own lines: no notice of Ray's
     assert all(re.match(r"(list|condense) +\d+/4 classes", line) for line in error.splitlines()), error
     assert str(tmp_path / "out") in text
-
-
-def test_address_where_nothing_answers_is_said(root: Path, tmp_path: Path) -> None:
-    arguments = ["--data", str(root), "--out", str(tmp_path / "out"), "--no-evaluate"]
-    with _started(arguments, RAY_ADDRESS="127.0.0.1:1") as process:
-        _, error = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert "raycond: RAY_ADDRESS=127.0.0.1:1: no Ray cluster answers" in error
-    assert "Traceback" not in error
 
 
 @pytest.mark.slow

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +13,7 @@ from raycond.pipelines.quantize.run import quantize
 from raycond.sets.verify import verify
 from tests.data.make import png
 from tests.pipelines.quantize.make import CLASSES, config, contents, data, rewritten, stamps
-
-# Ends itself with SIGKILL in place of the N-th rename, so with a file half made and no record of it
-KILLED = """
-import os, signal, sys
-from raycond.core import files
-from raycond.cli.main import main
-
-rename, left = os.replace, [int(sys.argv.pop(1))]
-
-def replace(*names):
-    left[0] -= 1
-    if not left[0]:
-        os.kill(os.getpid(), signal.SIGKILL)
-    rename(*names)
-
-files.os.replace = replace
-sys.exit(main(sys.argv[1:]))
-"""
-ARGUMENTS = "--codec pixels --size 8 --ipc 1 3 --runner local --batch 5 --restarts 2 --w2-classes 1 --no-evaluate"
+from tests.support.killed import killed_at_rename
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +52,7 @@ def finished_classes(out: Path) -> int:
 @pytest.mark.parametrize("renames", [7, 32, 52])
 def test_killed_run_resumes_to_the_same_bytes(source: Path, whole: Path, tmp_path: Path, renames: int) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-c", KILLED, str(renames), "quantize", "--data", str(source), "--out", str(out)]
-    killed = subprocess.run([*command, *ARGUMENTS.split()], capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL
+    assert killed_at_rename(renames, quantize, config(source, out))
     assert not (out / "set" / "manifest.json").exists()
     before, finished = stamps(out), finished_classes(out)
     assert finished == ((renames - 2) // 12 if renames < 50 else 4)

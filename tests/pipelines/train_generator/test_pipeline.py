@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +19,9 @@ from raycond.pipelines.train_generator.run import train_generator
 from raycond.pipelines.train_generator.summary import plan, summary
 from raycond.runtime.resources import Resources
 from tests.pipelines.quantize.make import rewritten, stamps
-from tests.pipelines.train_generator.make import CLASSES, OPTIONS, config, data, pipeline_files
+from tests.pipelines.train_generator.make import CLASSES, config, data, pipeline_files
+from tests.support.killed import killed_at_rename
 from tests.support.recording_runner import RecordingRunner
-
-# Ends itself with SIGKILL in place of the N-th rename
-KILLED = """
-import json, os, signal, sys
-from raycond.core import files
-from raycond.pipelines.train_generator.run import train_generator
-from raycond.pipelines.train_generator.config import load_generator_config
-
-rename, left = os.replace, [int(sys.argv[1])]
-
-def replace(*names):
-    left[0] -= 1
-    if not left[0]:
-        os.kill(os.getpid(), signal.SIGKILL)
-    rename(*names)
-
-files.os.replace = replace
-train_generator(load_generator_config(json.loads(sys.argv[2])))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -111,9 +90,7 @@ def test_killed_run_resumes_to_the_same_bytes(
     source: Path, whole: Path, tmp_path: Path, renames: int, encoded: int
 ) -> None:
     out = tmp_path / "out"
-    options = json.dumps({**OPTIONS, "data": str(source), "out": str(out)})
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(renames), options], capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert killed_at_rename(renames, train_generator, config(source, out))
     assert not (out / "model_index.json").exists()
     before = stamps(out)
     run = train_generator(config(source, out))
