@@ -45,7 +45,7 @@ def verify(path: str) -> list[str]:
         problems = list(_problems(folder, manifest))
         if problems and (replaced := read_manifest(folder)) != manifest:
             problems = list(_problems(folder, replaced))
-    except UserError as error:
+    except (UserError, OSError) as error:  # OSError: a place that cannot be reached
         problems = [str(error)]
     return [shown(problem, _PROBLEM_LENGTH) for problem in problems]
 
