@@ -65,27 +65,27 @@ def _tiles(report: GridReport) -> list[dict[str, str]]:
 
 
 def _weights(groups: Sequence[Sequence[Summary]], looks: Mapping[str, plots.Look]) -> list[dict[str, Any]]:
-    found = [
+    figures = [
         (accuracy.heading(group), plots.weights_svg(compare(group), f"weights {k}", looks))
         for k, group in enumerate(groups)
     ]
-    return [{"name": name, "plot": Markup(svg)} for name, svg in found if svg]
+    return [{"name": name, "plot": Markup(svg)} for name, svg in figures if svg]
 
 
 def _distortion(
     report: GridReport, groups: Sequence[Sequence[Summary]], looks: Mapping[str, plots.Look]
 ) -> dict[str, Any] | None:
-    values = {method: found for method, found in report.distortion.items() if found}
+    values = {method: by_ipc for method, by_ipc in report.distortion.items() if by_ipc}
     if not values:
         return None
     looks = {**plots.looks(values), **looks}
-    found = [
+    figures = [
         (accuracy.heading(group), plots.distortion_svg(group, values, f"distortion {k}", looks))
         for k, group in enumerate(groups)
     ]
-    ipcs = sorted({ipc for found in values.values() for ipc in found})
+    ipcs = sorted({ipc for by_ipc in values.values() for ipc in by_ipc})
     return {
-        "plots": [{"name": name, "plot": Markup(svg)} for name, svg in found if svg],
+        "plots": [{"name": name, "plot": Markup(svg)} for name, svg in figures if svg],
         "ipcs": ipcs,
         "lines": [
             (method, [digits(values[method][ipc]) if ipc in values[method] else "" for ipc in ipcs])
@@ -173,15 +173,15 @@ def _plain(value: Any) -> str:
 
 def _sizes(sizes: Mapping[str, Sequence[Size]], source: int | None) -> dict[str, Any] | None:
     """A line per set and a column per part, with their sum and how many times smaller than the source it is."""
-    parts = list(dict.fromkeys(size.name for found in sizes.values() for size in found))
+    parts = list(dict.fromkeys(size.name for listed in sizes.values() for size in listed))
     if not parts:
         return None
     lines = []
-    for name, found in sizes.items():
-        by_part = {size.name: size for size in found}
-        known = [size.bytes for size in found if size.bytes is not None]
+    for name, listed in sizes.items():
+        by_part = {size.name: size for size in listed}
+        known = [size.bytes for size in listed if size.bytes is not None]
         total = {"human": human(sum(known)) if known else "", "small": f"{sum(known):,}" if known else ""}
-        if known and len(known) < len(found):
+        if known and len(known) < len(listed):
             total["small"] += " known"
         ratio = compression(source, sum(known))
         cells = [_size(by_part.get(part)) for part in parts]

@@ -34,7 +34,8 @@ def describe(path: str) -> str:
     for ipc in manifest.ipcs:
         cell = content["cells"][f"ipc{ipc}"]
         mean = sum(cell["distortion"]) / len(classes)
-        lines.append(f"ipc{ipc:<8} {cell['images']:,} images for {cell['source_images']:,}, mean distortion {mean:.5g}")
+        images = f"{cell['images']:,} images for {cell['source_images']:,} of the source"
+        lines.append(f"ipc{ipc:<8} {ipc:,} per class: {images}, mean distortion {mean:.5g}")
     for what, size in content["storage_bytes"].items():
         lines.append(f"{shown(what.replace('_', ' '), 40):<20} {size:>14,} bytes")
     lines.append(f"files       {len(manifest.files)}, {sum(f['bytes'] for f in manifest.files.values()):,} bytes")

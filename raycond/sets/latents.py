@@ -17,12 +17,14 @@ from raycond.core.text import shown
 from raycond.sets.stored_files import read_stored
 
 
-def read_latents(folder: str, name: str, expected: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+def read_latents(
+    folder: str, name: str, expected: Mapping[str, Any], *, checked: bool = False
+) -> tuple[Tensor, Tensor]:
     """Latents (n, *latent) float32 and the label (n,) int64 of each, of one file of the manifest.
 
     Raises UserError, naming the file, where it is missing, damaged or holds something else.
     """
-    data = read_stored(folder, name, expected)
+    data = read_stored(folder, name, expected, checked=checked)
     where = shown(files.join(folder, name))
     with parsing(where, "the latents of a condensed set"):
         tensors = load(data)

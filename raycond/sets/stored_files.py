@@ -46,10 +46,11 @@ def file_problem(folder: str, name: str, expected: Mapping[str, Any]) -> str:
     return "" if measured["sha256"] == expected["sha256"] else "its SHA-256 is not the manifest's"
 
 
-def read_stored(folder: str, name: str, expected: Mapping[str, Any]) -> bytes:
+def read_stored(folder: str, name: str, expected: Mapping[str, Any], *, checked: bool = False) -> bytes:
     """The content of a file, which must have the bytes and the SHA-256 that the manifest says.
 
-    Raises UserError, naming the file, where it is missing, damaged or cannot be read.
+    checked: its SHA-256 was compared a moment ago. Raises UserError, naming the file, where it is missing, damaged or
+    cannot be read.
     """
     uri = files.join(folder, name)
     try:
@@ -61,7 +62,7 @@ def read_stored(folder: str, name: str, expected: Mapping[str, Any]) -> bytes:
         raise UserError(f"{shown(uri)}: missing, though the manifest lists it") from error
     except OSError as error:
         raise UserError(f"{shown(uri)}: cannot be read: {short(error)}") from error
-    if files.sha256(data) != expected["sha256"]:
+    if not checked and files.sha256(data) != expected["sha256"]:
         raise UserError(f"{shown(uri)}: damaged: its SHA-256 is not the manifest's")
     return data
 

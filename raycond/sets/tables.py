@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raycond.core import files
 from raycond.core.errors import UserError, parsing
+from raycond.core.tables import parquet_file
 from raycond.core.text import shown
 from raycond.data.classes import Classes
 from raycond.sets.stored_files import read_stored
@@ -52,13 +51,13 @@ def label_names(table: pa.Table) -> list[str] | None:
     return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
 
 
-def read_table(folder: str, name: str, expected: Mapping[str, Any]) -> pa.Table:
+def read_table(folder: str, name: str, expected: Mapping[str, Any], *, checked: bool = False) -> pa.Table:
     """The rows of one file. Raises UserError, naming the file, unless its bytes are those of the manifest and its
     columns those of a set, without gaps.
 
     The memory is bounded by the size of the file: a few bytes that stand for gigabytes of rows are refused.
     """
-    data = read_stored(folder, name, expected)
+    data = read_stored(folder, name, expected, checked=checked)
     where = shown(files.join(folder, name))
     with parsing(where, "the Parquet of a condensed set"):
         table = _rows(data, where)
@@ -69,7 +68,7 @@ def read_table(folder: str, name: str, expected: Mapping[str, Any]) -> pa.Table:
 
 
 def _rows(data: bytes, where: str) -> pa.Table:
-    file = pq.ParquetFile(io.BytesIO(data))
+    file = parquet_file(data)
     most, size, batches = GROWTH * len(data) + GROWTH_BYTES, 0, []
     for batch in file.iter_batches(ROWS_AT_ONCE, use_threads=False):
         size += batch.nbytes

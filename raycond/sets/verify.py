@@ -45,7 +45,7 @@ def verify(path: str) -> list[str]:
         problems = list(_problems(folder, manifest))
         if problems and (replaced := read_manifest(folder)) != manifest:
             problems = list(_problems(folder, replaced))
-    except UserError as error:
+    except (UserError, OSError) as error:  # OSError: a place that cannot be reached
         problems = [str(error)]
     return [shown(problem, _PROBLEM_LENGTH) for problem in problems]
 
@@ -113,11 +113,12 @@ def _paths(value: Any) -> list[str]:
 
 
 def _cell(folder: str, manifest: Manifest, ipc: int) -> Iterator[str]:
-    """What is wrong with the rows of one IPC. Raises UserError where a file cannot be read."""
+    """What is wrong with the rows of one IPC, whose files have the right digests. Raises UserError where one cannot
+    be read."""
     classes, content, what = manifest.classes, manifest.content, f"ipc{ipc}"
     expected, tables = content["cells"][what], []
     for name in manifest.data_files(ipc):
-        table = read_table(folder, name, manifest.files[name])
+        table = read_table(folder, name, manifest.files[name], checked=True)
         if label_names(table) != list(classes.names):
             yield f"{name}: its class names are not the manifest's"
         for image in table.column("image").to_pylist():
@@ -139,7 +140,8 @@ def _cell(folder: str, manifest: Manifest, ipc: int) -> Iterator[str]:
     for class_id, own in zip(classes.ids, class_rows(labels, len(classes)), strict=True):
         if problem := _class(weights[own], counts[own], ipc, content["weights"]):
             yield f"{what}: class {class_id} {problem}"
-    beside = [read_latents(folder, name, manifest.files[name])[1] for name in manifest.latent_files(ipc)]
+    names = manifest.latent_files(ipc)
+    beside = [read_latents(folder, name, manifest.files[name], checked=True)[1] for name in names]
     if not torch.equal(torch.cat(beside), labels):
         yield f"{what}: latents and images are not in the same order"
 

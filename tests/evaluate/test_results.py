@@ -13,7 +13,6 @@ import pytest
 from raycond.core.errors import UserError
 from raycond.evaluate import Row, results, table
 from raycond.evaluate.results import Check
-from tests.support.fuzz import COUNT, damaged, survives
 
 CURVE = (Check(100, 0.5, 81.0, 1 / 3), Check(200, 1.0, 93.0, 0.125))
 ROWS = [
@@ -199,16 +198,3 @@ def test_a_parquet_of_other_kinds_is_named(tmp_path: Path, change: Callable[[pa.
     pq.write_table(change(pq.read_table(path)), path)
     with pytest.raises(UserError, match=r"results\.parquet: cannot be read as Parquet of results"):
         results.read_parquet(path)
-
-
-@pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_damaged_files_are_read_or_refused(tmp_path: Path, kind: str) -> None:
-    path, write, read = {
-        "csv": (tmp_path / "r.csv", results.write, results.read),
-        "parquet": (tmp_path / "r.parquet", results.write_parquet, results.read_parquet),
-    }[kind]
-    write(str(path), ROWS)
-    whole = path.read_bytes()
-    for seed in range(5 * COUNT):
-        path.write_bytes(damaged(whole, seed))
-        survives(lambda: read(str(path)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors.torch import save_file
 
 import raycond
 from raycond.core.errors import UserError
+from raycond.sets import tables
 from raycond.sets.attach import attach_projector
 from raycond.sets.export import export
 from raycond.sets.inspect import describe
@@ -26,7 +26,6 @@ from raycond.sets.manifest import read_manifest
 from raycond.sets.tables import schema
 from raycond.sets.verify import verify
 from tests.sets.make import CLASSES, change_manifest, data_name, latents_name, relist, write
-from tests.support.fuzz import COUNT, damaged, survives, wrong
 
 NAMES = {"data": data_name, "latents": latents_name}
 
@@ -35,48 +34,6 @@ NAMES = {"data": data_name, "latents": latents_name}
 def folder(tmp_path: Path) -> Path:
     write(tmp_path / "s")
     return tmp_path / "s"
-
-
-def read_all(folder: Path, out: Path) -> list[Any]:
-    """Every reader of a set; each either gives a result or an error of raycond's own."""
-
-    def items() -> None:
-        found = raycond.open(str(folder), weights="density")
-        for k in range(len(found)):
-            found[k]
-        found.latents()
-
-    return [
-        survives(items),
-        survives(lambda: describe(str(folder)).encode()),
-        survives(lambda: "\n".join(verify(str(folder))).encode()),
-        survives(lambda: export(str(folder), str(out), kind="folder")),
-    ]
-
-
-def content(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "manifest.json").read_text())  # type: ignore[no-any-return]
-
-
-def test_a_manifest_with_something_wrong_in_it(folder: Path, tmp_path: Path) -> None:
-    whole = content(folder)
-    for seed in range(COUNT):
-        (folder / "manifest.json").write_text(json.dumps(wrong(whole, seed)))
-        read_all(folder, tmp_path / f"out{seed}")
-
-
-@pytest.mark.parametrize("what", ["manifest", "data", "latents", "card"])
-def test_damaged_bytes(folder: Path, tmp_path: Path, what: str) -> None:
-    """Every other time the manifest gives the damaged file's own digest, so that the file is really parsed."""
-    name = {"manifest": "manifest.json", "card": "README.md"}.get(what) or NAMES[what](folder)
-    whole, manifest = (folder / name).read_bytes(), (folder / "manifest.json").read_bytes()
-    for seed in range(COUNT):
-        (folder / "manifest.json").write_bytes(manifest)
-        (folder / name).write_bytes(changed := damaged(whole, seed))
-        if seed % 2 and what != "manifest":
-            relist(folder, name)
-        read_all(folder, tmp_path / f"out{seed}")
-        assert verify(str(folder)) or what == "manifest" or seed % 2 or changed == whole, seed
 
 
 @pytest.mark.parametrize(
@@ -128,11 +85,12 @@ def test_a_manifest_that_is_no_json(folder: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "data", "latents"])
-def test_what_is_no_regular_file_is_not_waited_for(folder: Path, tmp_path: Path, name: str) -> None:
+def test_what_is_no_regular_file_is_not_waited_for(folder: Path, name: str) -> None:
     path = folder / (NAMES[name](folder) if name in NAMES else name)
     path.unlink()
     os.mkfifo(path)
-    assert all(isinstance(one, UserError) for one in read_all(folder, tmp_path / "out")[:1])
+    with pytest.raises(UserError, match="regular file"):
+        raycond.open(str(folder)).latents()
     assert "regular file" in " ".join(verify(str(folder)))
     path.unlink()
     path.symlink_to("/dev/zero")
@@ -148,9 +106,11 @@ def test_a_manifest_too_large_to_be_one(folder: Path, monkeypatch: pytest.Monkey
         read_manifest(str(folder))
 
 
-def test_a_table_of_few_bytes_that_stand_for_gigabytes_is_refused(folder: Path) -> None:
-    """One image of a megabyte a hundred thousand times, in a file of a few kilobytes."""
-    name, count = data_name(folder), 2000
+def test_a_table_of_few_bytes_that_stand_for_many_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One image of a megabyte again and again, in a file of a few kilobytes."""
+    monkeypatch.setattr(tables, "GROWTH_BYTES", 2**20)
+    monkeypatch.setattr(tables, "ROWS_AT_ONCE", 4)
+    name, count = data_name(folder), 40
     images = pa.DictionaryArray.from_arrays(pa.array([0] * count), pa.array([b"\0" * 2**20]))
     columns = {
         "image": pa.StructArray.from_arrays([images.cast(pa.binary()), pa.array([""] * count)], ["bytes", "path"]),
@@ -163,12 +123,10 @@ def test_a_table_of_few_bytes_that_stand_for_gigabytes_is_refused(folder: Path) 
     table = pa.table(columns, schema=schema(CLASSES))
     pq.write_table(table, folder / name, compression="zstd", use_dictionary=True)
     del table, columns, images
-    assert (folder / name).stat().st_size < 2**21
+    assert (folder / name).stat().st_size < 2**17
     relist(folder, name)
-    before = pa.total_allocated_bytes()
     with pytest.raises(UserError, match=r"take more than .* bytes of memory"):
         raycond.open(str(folder))
-    assert pa.total_allocated_bytes() - before < 2**29
     assert "take more than" in " ".join(verify(str(folder)))
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import raycond
-from raycond.core import files
+from raycond.core import files, stream
 from raycond.core.errors import UserError
 from raycond.sets.publication import Publication
 from raycond.sets.verify import verify
@@ -116,6 +116,48 @@ def test_wherever_the_writer_dies_the_folder_holds_one_whole_set(
         assert verify(str(folder)) == []
         if not died:
             assert changes() == at
+            break
+    assert not died
+    assert at >= 4 + 2 + 1 + 4  # new files, card and preview, manifest, former files
+    assert seen == {0, 1}
+
+
+def test_wherever_the_writer_dies_an_object_store_holds_one_whole_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There nothing can be renamed: files are put one by one, and the last put is the switch."""
+    root = f"memory://store{tmp_path}"
+    write(f"{root}/old", load=former)
+    write(f"{root}/new")
+    sets = [opened(f"{root}/old"), opened(f"{root}/new")]
+    seen = set()
+    for at in range(100):
+        folder, count = f"{root}/s{at}", 0
+        write(folder, load=former)
+
+        def counted(change: Callable[..., Any], at: int = at) -> Callable[..., Any]:
+            def instead(*args: Any, **options: Any) -> Any:
+                nonlocal count
+                count += 1
+                if count > at:
+                    raise Stop
+                return change(*args, **options)
+
+            return instead
+
+        died = False
+        with monkeypatch.context() as patched:
+            for place, name in ((stream, "writer"), (files, "write_bytes"), (files, "delete")):
+                patched.setattr(place, name, counted(getattr(place, name)))
+            try:
+                write(folder)
+            except Stop:
+                died = True
+        seen.add(sets.index(opened(folder)))
+        write(folder)
+        assert opened(folder) == sets[1]
+        assert verify(folder) == []
+        if not died:
             break
     assert not died
     assert at >= 4 + 2 + 1 + 4  # new files, card and preview, manifest, former files

@@ -30,11 +30,11 @@ def _draw(axes: Any, group: Sequence[Summary], looks: Mapping[str, style.Look]) 
     wide = is_wide(group)
     step = 0.7 / len(methods) if wide else 0.035
     for k, method in enumerate(methods):
-        found = [(s.ipc, s.mean, s.std or 0) for s in group if s.method == method and s.ipc is not None]
+        cells = [(s.ipc, s.mean, s.std or 0) for s in group if s.method == method and s.ipc is not None]
         axes.errorbar(
-            [ipcs.index(ipc) + style.aside(k, len(methods), step) for ipc, _, _ in found],
-            [mean for _, mean, _ in found],
-            yerr=[std for _, _, std in found],
+            [ipcs.index(ipc) + style.aside(k, len(methods), step) for ipc, _, _ in cells],
+            [mean for _, mean, _ in cells],
+            yerr=[std for _, _, std in cells],
             label=method,
             **style.points(looks[method], size=6 if wide else 5, line=not wide),  # lines this close hide each other
         )

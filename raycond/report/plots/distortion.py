@@ -40,24 +40,24 @@ def distortion_svg(
 
 
 def _draw(axes: Any, marks: Mapping[str, Sequence[_Point]], looks: Mapping[str, style.Look]) -> Sequence[str]:
-    every = [p for found in marks.values() for p in found]
+    every = [p for places in marks.values() for p in places]
     ipcs = sorted({p.ipc for p in every})
     for method in in_order(marks):
-        look, found = looks[method], sorted(marks[method])
+        look, places = looks[method], sorted(marks[method])
         axes.plot(
-            [p.distortion for p in found],
-            [p.mean for p in found],
+            [p.distortion for p in places],
+            [p.mean for p in places],
             color=look.color,
             linewidth=0.7,
             alpha=0.55,
             zorder=1,
         )
-        for k, p in enumerate(found):
+        for k, p in enumerate(places):
             axes.errorbar(
                 [p.distortion],
                 [p.mean],
                 yerr=[p.std],
-                label=method if k == len(found) - 1 else None,
+                label=method if k == len(places) - 1 else None,
                 **style.points(look, size=4 + 3.5 * ipcs.index(p.ipc) / max(len(ipcs) - 1, 1), line=False),
             )
     style.bare(axes, x="distortion", y="top-1 accuracy, %")

@@ -152,15 +152,15 @@ def legend(axes: Any, where: str) -> Sequence[str]:
 
 def _legend_below(figure: Any, axes: Sequence[Any], names: Sequence[str]) -> None:
     """The figure grows by what the legend takes, so that the axes keep their size."""
-    found = {}
+    handles = {}
     for one in axes:
-        found.update(dict(zip(*reversed(one.get_legend_handles_labels()), strict=True)))
+        handles.update(dict(zip(*reversed(one.get_legend_handles_labels()), strict=True)))
     width, height = figure.get_size_inches()
     longest = max(len(name) for name in names)
     columns = max(1, min(len(names), int(width / (0.075 * longest + 0.55))))
     figure.set_size_inches(width, height + 0.19 * -(-len(names) // columns) + 0.1)
     figure.legend(
-        [found[name] for name in names],
+        [handles[name] for name in names],
         list(names),
         loc="outside lower center",
         ncols=columns,
