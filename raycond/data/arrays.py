@@ -119,17 +119,17 @@ def find_idx(entries: Iterable[files.Entry], split: str) -> tuple[str, str, str]
 
     Raises UserError if it holds idx files but not this split's pair.
     """
-    found = {
+    pairs = {
         (match["set"], match["what"]): entry.uri
         for entry in entries
         if not entry.is_dir and (match := _IDX.match(entry.name))
     }
-    if not found:
+    if not pairs:
         return None
-    for (name, what), uri in sorted(found.items()):
-        if what == "images" and re.split(r"[-_.]", name)[-1] in _SETS[split] and (name, "labels") in found:
-            return uri, found[name, "labels"], re.split(r"[-_.]", name)[-1]
-    have = ", ".join(sorted(f"{name}-{what}" for name, what in found))
+    for (name, what), uri in sorted(pairs.items()):
+        if what == "images" and re.split(r"[-_.]", name)[-1] in _SETS[split] and (name, "labels") in pairs:
+            return uri, pairs[name, "labels"], re.split(r"[-_.]", name)[-1]
+    have = ", ".join(sorted(f"{name}-{what}" for name, what in pairs))
     raise NoSplit(
         f"{split} split: expected {' or '.join(_SETS[split])}-images-idx3-ubyte[.gz] with its labels file "
         f"beside it, found only {have}"

@@ -46,10 +46,10 @@ class ClassArrays:
             self._parts = []
 
     @classmethod
-    def open(cls, found: ArrayFiles, device: str | torch.device, in_memory: int | None = None) -> Self:
+    def open(cls, arrays: ArrayFiles, device: str | torch.device, in_memory: int | None = None) -> Self:
         """Raises OSError."""
-        mapped = found.bytes(cls.ITEMSIZE) > (cls.IN_MEMORY if in_memory is None else in_memory)
-        return cls([_read(uri, mapped) for uri in found.uris], device, in_memory)
+        mapped = arrays.bytes(cls.ITEMSIZE) > (cls.IN_MEMORY if in_memory is None else in_memory)
+        return cls([_read(uri, mapped) for uri in arrays.uris], device, in_memory)
 
     def __len__(self) -> int:
         return int(self.starts[-1])

@@ -106,8 +106,8 @@ class IndexSource(RowSource):
     def bad(self) -> list[BadRecord]:
         uri = _bad_uri(self.folder, self.key)
         with parsing(uri, "an index", "open the source again"):
-            found = quarantine.read(uri)
-        return [record for record in found if record.label < len(self.classes)]
+            records = quarantine.read(uri)
+        return [record for record in records if record.label < len(self.classes)]
 
 
 def _index_uri(folder: str, key: str) -> str:
@@ -147,8 +147,8 @@ def open_index(
     made_from = {
         "format": FORMAT,
         "inputs": [[name, visible(e.uri), e.size, e.stamp] for name, e in zip(names, entries, strict=True)],
-        "declared": _told(declared),
-        "wanted": _told(wanted),
+        "declared": _identity(declared),
+        "wanted": _identity(wanted),
         "options": options,
     }
     index_key = files.digest(made_from)[:16]
@@ -169,7 +169,7 @@ def open_index(
     return IndexSource(uri, classes, folder=folder, key=index_key)
 
 
-def _told(classes: ClassList | None) -> Any:
+def _identity(classes: ClassList | None) -> Any:
     return None if classes is None else [classes.classes.to_dict(), classes.positional]
 
 

@@ -89,9 +89,9 @@ def copy(
     uri, stamp = source.entry.uri, source.entry.stamp
     schema = _schema(uri)
     _columns(uri, schema, image, label)
-    own = _label_names(schema, label)
-    if names is not None and own is not None:
-        require_same(names, own, "the first file", uri)
+    here = _label_names(schema, label)
+    if names is not None and here is not None:
+        require_same(names, here, "the first file", uri)
     row = 0
     with stream.writer(source.pack_uri) as pack:
         offset = 0
@@ -157,10 +157,10 @@ def _schema(uri: str) -> pa.Schema:
 
 def _features(schema: pa.Schema) -> dict[str, Any]:
     try:
-        found = files.parse_json((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        features = files.parse_json((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, ValueError, TypeError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return features if isinstance(features, dict) else {}
 
 
 def _label_names(schema: pa.Schema, label: str) -> Classes | None:
