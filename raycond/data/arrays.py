@@ -23,8 +23,10 @@ from raycond.data.rows import Listing, Row, RowSource
 
 DIGITS = "digits:"
 
-_IDX = re.compile(r"(?P<set>(?:.*[-_.])?(?:train|t10k|test))-(?P<what>images|labels)[-.]idx\d-ubyte(\.gz)?$")
-_SETS = {"train": ("train",), "val": ("t10k", "test")}
+_IDX = re.compile(
+    r"(?P<set>(?:.*[-_.])?(?:train|t10k|test|val|valid|validation|dev))-(?P<what>images|labels)[-.]idx\d-ubyte(\.gz)?$"
+)
+_SETS = {"train": ("train",), "val": ("val", "valid", "validation", "dev", "t10k", "test")}
 
 _FASHION = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -126,9 +128,10 @@ def find_idx(entries: Iterable[files.Entry], split: str) -> tuple[str, str, str]
     }
     if not pairs:
         return None
-    for (name, what), uri in sorted(pairs.items()):
-        if what == "images" and re.split(r"[-_.]", name)[-1] in _SETS[split] and (name, "labels") in pairs:
-            return uri, pairs[name, "labels"], re.split(r"[-_.]", name)[-1]
+    for word in _SETS[split]:
+        for (name, what), uri in sorted(pairs.items()):
+            if what == "images" and re.split(r"[-_.]", name)[-1] == word and (name, "labels") in pairs:
+                return uri, pairs[name, "labels"], word
     have = ", ".join(sorted(f"{name}-{what}" for name, what in pairs))
     raise NoSplit(
         f"{split} split: expected {' or '.join(_SETS[split])}-images-idx3-ubyte[.gz] with its labels file "

@@ -81,9 +81,9 @@ class Resumable(ABC):
     def __init__(
         self, settings: Settings, net: nn.Module, *, total: int, seed: int, device: Any, rank: int = 0, world: int = 1
     ) -> None:
-        """net: the network that learns; its parameters that require a gradient are optimized. total: steps. rank, world:
-        this worker's number and how many there are, in torch's default process group if there are several. Raises
-        UserError if the batch does not divide among the workers.
+        """net: the network that learns; its parameters that require a gradient are optimized. total: steps. rank,
+        world: this worker's number and how many there are, in torch's default process group if there are several.
+        Raises UserError if the batch does not divide among the workers.
         """
         if settings.batch % world:
             raise UserError(f"{self.what}: batches of {settings.batch} do not divide among {world} workers")
@@ -130,8 +130,8 @@ class Resumable(ABC):
     # ---- the loop
 
     def run(self) -> Iterator[int]:
-        """Train to the last step. Yields the number of steps done after each entry of the curve; between the two, `state`
-        may be called. Raises RaycondError if the loss stops being finite."""
+        """Train to the last step. Yields the number of steps done after each entry of the curve; there, `state` may be
+        called. Raises RaycondError if the loss stops being finite."""
         with deterministic(self.device):
             while not self.stopped:
                 self._loss += self._advance()
@@ -236,8 +236,8 @@ class Resumable(ABC):
     # ---- saving and going on
 
     def state(self) -> bytes:
-        """Everything that `load` needs to go on to the same bytes, as a safetensors file. It is the same in every worker,
-        except for the running statistics of BatchNorm; save that of the first worker."""
+        """Everything that `load` needs to go on to the same bytes, as a safetensors file. It is the same in every
+        worker, except for the running statistics of BatchNorm; save that of the first worker."""
         tensors = {
             "step": torch.tensor(self.step),
             "curve": torch.tensor(self.curve, dtype=torch.float64).view(-1, 2),
