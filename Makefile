@@ -10,7 +10,7 @@ BIN := .venv/bin
 # Holds the time of the last installation, so that it is repeated only when what it read has changed.
 STAMP := .venv/.installed
 
-.PHONY: help env demo test lint bench gpu clean
+.PHONY: help env demo test lint fuzz bench gpu clean
 
 help: ## list the targets (default)
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -34,6 +34,10 @@ lint: env ## ruff, the layers of the package, and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
+
+FUZZ_ARGS ?= --count 1000000
+fuzz: env ## a million damaged inputs for the readers of files, some hours; fewer: FUZZ_ARGS='--count 10000 --reader tar'
+	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
 bench: env ## time the hot paths
 	$(BIN)/python benchmarks/run.py

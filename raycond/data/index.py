@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from raycond.core import files, stream
 from raycond.core.errors import UserError, parsing
 from raycond.core.retry import retrying
-from raycond.core.tables import arrow_file, parquet_table
+from raycond.core.tables import arrow_file, parquet_table, parquet_writer
 from raycond.core.text import comparable, visible
 from raycond.data import quarantine
 from raycond.data.class_list import ClassList, classes_of
@@ -265,7 +265,7 @@ def _merge(
         raise UserError(
             f"{uri}: no record has both an image and a label ({len(bad)} bad records: {reasons}); {_EXPECTED}"
         )
-    with stream.writer(_index_uri(folder, key)) as out, pq.ParquetWriter(out, _INDEX) as writer:
+    with stream.writer(_index_uri(folder, key)) as out, parquet_writer(out, _INDEX) as writer:
         for first, last in _passes(sizes):
             table = pa.concat_tables([_labels(part, index, first, last) for part in parts])
             table = table.sort_by([("k", "ascending"), ("id", "ascending")]).select(_INDEX.names)
