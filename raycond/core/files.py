@@ -129,8 +129,8 @@ def names_in(uri: str) -> Iterator[tuple[str, bool]]:
                 if not item.name.startswith("."):
                     yield item.name, item.is_dir()
     else:
-        for found in listdir(uri):
-            yield found.name, found.is_dir
+        for entry in listdir(uri):
+            yield entry.name, entry.is_dir
 
 
 def read_bytes(uri: str, offset: int = 0, length: int = -1, most: int | None = None) -> bytes:

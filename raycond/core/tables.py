@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -39,6 +39,21 @@ def arrow_file(uri: str) -> Iterator[Any]:
     files.open_local(path).close()  # a pipe would block Arrow for ever
     with pa.OSFile(os.fsencode(path)) as file:
         yield file
+
+
+@contextmanager
+def parquet_writer(sink: IO[bytes], schema: pa.Schema, **options: Any) -> Iterator[pq.ParquetWriter]:
+    """A writer to an open stream, finished if the block ends without an error.
+
+    After an error, such as a full disk, `pyarrow.parquet.ParquetWriter` would try to write the end of the file, and
+    once more when it is collected, with messages that bury the first one.
+    """
+    writer = pq.ParquetWriter(sink, schema, **options)
+    try:
+        yield writer
+        writer.close()
+    finally:
+        writer.is_open = False
 
 
 def _copied(data: bytes) -> pa.Buffer:

@@ -23,8 +23,10 @@ from raycond.data.rows import Listing, Row, RowSource
 
 DIGITS = "digits:"
 
-_IDX = re.compile(r"(?P<set>(?:.*[-_.])?(?:train|t10k|test))-(?P<what>images|labels)[-.]idx\d-ubyte(\.gz)?$")
-_SETS = {"train": ("train",), "val": ("t10k", "test")}
+_IDX = re.compile(
+    r"(?P<set>(?:.*[-_.])?(?:train|t10k|test|val|valid|validation|dev))-(?P<what>images|labels)[-.]idx\d-ubyte(\.gz)?$"
+)
+_SETS = {"train": ("train",), "val": ("val", "valid", "validation", "dev", "t10k", "test")}
 
 _FASHION = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -119,17 +121,18 @@ def find_idx(entries: Iterable[files.Entry], split: str) -> tuple[str, str, str]
 
     Raises UserError if it holds idx files but not this split's pair.
     """
-    found = {
+    pairs = {
         (match["set"], match["what"]): entry.uri
         for entry in entries
         if not entry.is_dir and (match := _IDX.match(entry.name))
     }
-    if not found:
+    if not pairs:
         return None
-    for (name, what), uri in sorted(found.items()):
-        if what == "images" and re.split(r"[-_.]", name)[-1] in _SETS[split] and (name, "labels") in found:
-            return uri, found[name, "labels"], re.split(r"[-_.]", name)[-1]
-    have = ", ".join(sorted(f"{name}-{what}" for name, what in found))
+    for word in _SETS[split]:
+        for (name, what), uri in sorted(pairs.items()):
+            if what == "images" and re.split(r"[-_.]", name)[-1] == word and (name, "labels") in pairs:
+                return uri, pairs[name, "labels"], word
+    have = ", ".join(sorted(f"{name}-{what}" for name, what in pairs))
     raise NoSplit(
         f"{split} split: expected {' or '.join(_SETS[split])}-images-idx3-ubyte[.gz] with its labels file "
         f"beside it, found only {have}"

@@ -16,21 +16,27 @@ from raycond.core import files
 
 @dataclass(frozen=True)
 class ArrayFiles:
-    """Where the items of each label lie as .npy (n, C, h, w), how many each file holds, and (C, h, w)."""
+    """One .npy file for each label."""
 
     uris: tuple[str, ...]
+    """Where they are, in the order of the labels."""
+
     counts: tuple[int, ...]
+    """How many items each holds."""
+
     shape: tuple[int, int, int]
+    """(C, h, w) of an item; a file is (n, C, h, w)."""
 
     def bytes(self, itemsize: int) -> int:
+        """Of all items, with `itemsize` bytes a number."""
         return itemsize * sum(self.counts) * int(np.prod(self.shape))
 
 
 class ClassArrays:
-    """All items with their labels, in the order of the labels. Small sets live on `device` as a whole.
+    """All items with their labels, in the order of the labels.
 
-    Larger ones are mapped from local files, so that workers of one machine share its page cache; remote files are
-    read into memory.
+    A small set is copied to `device`. A larger one is mapped from its local files, so that workers on one machine share
+    the system's page cache; remote files are read into memory.
     """
 
     IN_MEMORY: ClassVar[int]  # bytes kept on the device
@@ -46,10 +52,10 @@ class ClassArrays:
             self._parts = []
 
     @classmethod
-    def open(cls, found: ArrayFiles, device: str | torch.device, in_memory: int | None = None) -> Self:
+    def open(cls, arrays: ArrayFiles, device: str | torch.device, in_memory: int | None = None) -> Self:
         """Raises OSError."""
-        mapped = found.bytes(cls.ITEMSIZE) > (cls.IN_MEMORY if in_memory is None else in_memory)
-        return cls([_read(uri, mapped) for uri in found.uris], device, in_memory)
+        mapped = arrays.bytes(cls.ITEMSIZE) > (cls.IN_MEMORY if in_memory is None else in_memory)
+        return cls([_read(uri, mapped) for uri in arrays.uris], device, in_memory)
 
     def __len__(self) -> int:
         return int(self.starts[-1])

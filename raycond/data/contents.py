@@ -56,7 +56,7 @@ def look_into(folders: Sequence[str]) -> list[Contents]:
 
 def look(folder: str) -> Contents:
     """Look for images in the folder and below, the nearest first."""
-    found = Contents()
+    contents = Contents()
     waiting = deque([folder])
     for number in range(_MOST_FOLDERS):
         if not waiting:
@@ -64,18 +64,18 @@ def look(folder: str) -> Contents:
         inside = waiting.popleft()
         names = _names(inside)
         if names is None or is_run(names) or may_be_condensed(names):
-            found.other = True
+            contents.other = True
             continue
         if any(has_image_ending(name) for name, is_dir in names.items() if not is_dir) or _sniffed(inside, names):
-            found.direct, found.nested = number == 0, number > 0
+            contents.direct, contents.nested = number == 0, number > 0
             break
-        found.shards = found.shards or any(shard_kind(name) for name, is_dir in names.items() if not is_dir)
-        found.other = found.other or not all(names.values())
+        contents.shards = contents.shards or any(shard_kind(name) for name, is_dir in names.items() if not is_dir)
+        contents.other = contents.other or not all(names.values())
         below = sorted(name for name, is_dir in names.items() if is_dir and not is_system(name))
         if number == 0:
-            found.folders = below
+            contents.folders = below
         waiting += [files.join(inside, name) for name in below]
-    return found
+    return contents
 
 
 def shard_kind(name: str) -> str | None:

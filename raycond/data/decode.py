@@ -27,6 +27,8 @@ _BUDGET = 5
 _MAX_SCANS = 100
 _SCANNED = 16  # scans · pixels of one image are at most this many times max_pixels
 
+_LARGEST_SIDE = 1 << 16  # no JPEG is larger, so that none is decoded at a part of its size
+
 _PYTHON_PIXELS = 1 << 24  # of PPM files that Pillow decodes in Python, a value at a time
 _MAX_TILES = 1 << 20  # of TIFF files, each of which is decoded by a call of its own
 _STRIP_PIXELS = 1 << 20  # converted at once
@@ -60,17 +62,15 @@ def decode(
     default where that is more); a JPEG with too many scans; values above `max_value`.
     """
     check(size, resize, channels, max_value)
-    try:
-        image, white = _loaded(data, size, resize, max_pixels, max_value)
-    except BadImage:
-        raise
-    except MemoryError as error:
-        raise BadImage("there is not enough memory to decode it") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadImage("too large: a part of it has more pixels than Pillow decodes") from error
-    except Exception as error:  # Pillow's readers raise many types on damaged files
-        raise BadImage(f"truncated or damaged: {short(error)}") from error
+    image, white = _loaded(data, size, resize, max_pixels, max_value)
     return square(image, size, resize, channels, white)
+
+
+def decode_unscaled(data: bytes, channels: Channels, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """As `decode`, at the size that the image has: uint8 of shape (height, width, channels)."""
+    image, white = _loaded(data, _LARGEST_SIDE, "crop", max_pixels, None)
+    image = _plain(image, channels, white).convert("RGB" if channels == 3 else "L")
+    return np.array(image, dtype=np.uint8).reshape(image.height, image.width, channels)
 
 
 def check(size: int, resize: str, channels: int, max_value: int | None = None) -> None:
@@ -98,7 +98,20 @@ def square(image: Image.Image, size: int, resize: Resize, channels: Channels, ma
 
 def _loaded(data: bytes, size: int, resize: Resize, max_pixels: int, max_value: int | None) -> tuple[Image.Image, int]:
     """The decoded picture, upright, in the mode it is stored in, and the value that is its white where it has more
-    than 8 bits."""
+    than 8 bits. Raises BadImage."""
+    try:
+        return _read(data, size, resize, max_pixels, max_value)
+    except BadImage:
+        raise
+    except MemoryError as error:
+        raise BadImage("there is not enough memory to decode it") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadImage("too large: a part of it has more pixels than Pillow decodes") from error
+    except Exception as error:  # Pillow's readers raise many types on damaged files
+        raise BadImage(f"truncated or damaged: {short(error)}") from error
+
+
+def _read(data: bytes, size: int, resize: Resize, max_pixels: int, max_value: int | None) -> tuple[Image.Image, int]:
     if not data:
         raise BadImage("empty (0 bytes)")
     coefficients = 0.0

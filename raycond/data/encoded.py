@@ -14,6 +14,7 @@ from PIL import Image
 from raycond.core import files
 from raycond.core.errors import parsing
 from raycond.core.tables import parquet_table
+from raycond.data.decode import Channels, decode_unscaled
 
 _QUALITY: dict[str, dict[str, Any]] = {
     "jpeg": {"quality": 95, "subsampling": 0},
@@ -30,11 +31,9 @@ def encode_image(image: np.ndarray, image_format: str) -> bytes:
     return buffer.getvalue()
 
 
-def decode_image(data: bytes, channels: int) -> np.ndarray:
-    """(H, W, C) uint8 of an image that `encode_image` made."""
-    picture = Image.open(io.BytesIO(data)).convert("RGB" if channels == 3 else "L")
-    array = np.asarray(picture)
-    return array if channels == 3 else array[..., None]
+def decode_image(data: bytes, channels: Channels) -> np.ndarray:
+    """(H, W, C) uint8 of an image that `encode_image` has written. Raises BadImage if it is damaged or too large."""
+    return decode_unscaled(data, channels)
 
 
 def pack(images: Sequence[bytes]) -> bytes:

@@ -139,18 +139,18 @@ def _open_avif(file: io.BytesIO) -> ImageFile.ImageFile:
 def turn(image: Image.Image) -> Image.Transpose | None:
     """What turns a loaded picture upright, as its EXIF or XMP says; None if nothing does, or they are damaged."""
     exif = image.info.get("exif")
-    found = _exif_orientation(exif) if isinstance(exif, bytes) else None
+    orientation = _exif_orientation(exif) if isinstance(exif, bytes) else None
     raw = image.info.get("Raw profile type exif")
     if exif is None and isinstance(raw, str):
         try:
-            found = _exif_orientation(bytes.fromhex("".join(raw.split("\n")[3:])))
+            orientation = _exif_orientation(bytes.fromhex("".join(raw.split("\n")[3:])))
         except ValueError:
-            found = None
-    if found is None and hasattr(image, "tag_v2"):  # TIFF; recent versions of Pillow have turned it already
-        found = image.tag_v2.get(_ORIENTATION)
-    if found is None:
-        found = _xmp_orientation(image.info.get("XML:com.adobe.xmp") or image.info.get("xmp"))
-    return UPRIGHT.get(found) if isinstance(found, int) else None
+            orientation = None
+    if orientation is None and hasattr(image, "tag_v2"):  # TIFF; recent versions of Pillow have turned it already
+        orientation = image.tag_v2.get(_ORIENTATION)
+    if orientation is None:
+        orientation = _xmp_orientation(image.info.get("XML:com.adobe.xmp") or image.info.get("xmp"))
+    return UPRIGHT.get(orientation) if isinstance(orientation, int) else None
 
 
 def _exif_orientation(data: bytes) -> int | None:

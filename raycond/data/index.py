@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from raycond.core import files, stream
 from raycond.core.errors import UserError, parsing
 from raycond.core.retry import retrying
-from raycond.core.tables import arrow_file, parquet_table
+from raycond.core.tables import arrow_file, parquet_table, parquet_writer
 from raycond.core.text import comparable, visible
 from raycond.data import quarantine
 from raycond.data.class_list import ClassList, classes_of
@@ -106,8 +106,8 @@ class IndexSource(RowSource):
     def bad(self) -> list[BadRecord]:
         uri = _bad_uri(self.folder, self.key)
         with parsing(uri, "an index", "open the source again"):
-            found = quarantine.read(uri)
-        return [record for record in found if record.label < len(self.classes)]
+            records = quarantine.read(uri)
+        return [record for record in records if record.label < len(self.classes)]
 
 
 def _index_uri(folder: str, key: str) -> str:
@@ -147,8 +147,8 @@ def open_index(
     made_from = {
         "format": FORMAT,
         "inputs": [[name, visible(e.uri), e.size, e.stamp] for name, e in zip(names, entries, strict=True)],
-        "declared": _told(declared),
-        "wanted": _told(wanted),
+        "declared": _identity(declared),
+        "wanted": _identity(wanted),
         "options": options,
     }
     index_key = files.digest(made_from)[:16]
@@ -169,7 +169,7 @@ def open_index(
     return IndexSource(uri, classes, folder=folder, key=index_key)
 
 
-def _told(classes: ClassList | None) -> Any:
+def _identity(classes: ClassList | None) -> Any:
     return None if classes is None else [classes.classes.to_dict(), classes.positional]
 
 
@@ -265,7 +265,7 @@ def _merge(
         raise UserError(
             f"{uri}: no record has both an image and a label ({len(bad)} bad records: {reasons}); {_EXPECTED}"
         )
-    with stream.writer(_index_uri(folder, key)) as out, pq.ParquetWriter(out, _INDEX) as writer:
+    with stream.writer(_index_uri(folder, key)) as out, parquet_writer(out, _INDEX) as writer:
         for first, last in _passes(sizes):
             table = pa.concat_tables([_labels(part, index, first, last) for part in parts])
             table = table.sort_by([("k", "ascending"), ("id", "ascending")]).select(_INDEX.names)

@@ -96,8 +96,8 @@ class _Search:
             return None
         shards = [entry for entry in entries if not entry.is_dir and shard_kind(entry.name)]
         contents = dict(zip(folders, look_into([files.join(self.root, name) for name in folders]), strict=True))
-        images = [name for name, found in contents.items() if found.images]
-        nested = [name for name, found in contents.items() if found.shards and not found.images]
+        images = [name for name, inside in contents.items() if inside.images]
+        nested = [name for name, inside in contents.items() if inside.shards and not inside.images]
         if images and not self._is_dataset(shards, nested, images):
             if shards or nested:
                 self.notes.append(f"{_some([*(e.name for e in shards), *nested])} left alone: no data set of images")
@@ -117,13 +117,13 @@ class _Search:
             manifest = files.read_json(files.join(self.root, "manifest.json"))
             ipc = max(int(number) for number in manifest["ipc"])
             inside = re.compile(rf"(?:.*/)?ipc{ipc}/[^/]*\.parquet")
-            found = sorted(name for name in manifest["files"] if inside.fullmatch(name) and stays_inside(name))
+            shards = sorted(name for name in manifest["files"] if inside.fullmatch(name) and stays_inside(name))
         except (ValueError, KeyError, TypeError):
             return None
-        if not found:
+        if not shards:
             return None
         note = f"a condensed set; its images at IPC {ipc} are the source, without their weights"
-        return Place("parquet", self.root, tuple(files.join(self.root, name) for name in found), None, (note,))
+        return Place("parquet", self.root, tuple(files.join(self.root, name) for name in shards), None, (note,))
 
     def _run(self, names: dict[str, bool]) -> None:
         if not names.get("set"):
@@ -144,17 +144,17 @@ class _Search:
 
     def _split_folder(self, folders: list[str]) -> str | None:
         """The folder of the split, None if the folders are not named after splits."""
-        found: dict[str, list[str]] = {}
+        by_split: dict[str, list[str]] = {}
         for name in folders:
             if kind := split_names.split_of(name):
-                found.setdefault(kind, []).append(name)
-        if not found:
-            found = {kind: names for kind, names in split_names.grouped(folders).items() if kind}
-            if len(found) < 2:  # one class may well be called "bullet train"
+                by_split.setdefault(kind, []).append(name)
+        if not by_split:
+            by_split = {kind: names for kind, names in split_names.grouped(folders).items() if kind}
+            if len(by_split) < 2:  # one class may well be called "bullet train"
                 return None
         # A class may be called "train" (the vehicle): it has images directly, a split has class folders or shards.
-        looks = {name: look(files.join(self.root, name)) for names in found.values() for name in names}
-        usable = {kind: [n for n in names if not looks[n].direct] for kind, names in found.items()}
+        looks = {name: look(files.join(self.root, name)) for names in by_split.values() for name in names}
+        usable = {kind: [n for n in names if not looks[n].direct] for kind, names in by_split.items()}
         if not any(usable.values()):
             return None
         for kind in split_names.SERVES[self.split]:
@@ -162,7 +162,7 @@ class _Search:
                 raise UserError(f"{self.root}: several folders of the {kind} split: {_some(usable[kind])}; name one")
             if usable.get(kind):
                 return usable[kind][0]
-        flat = [n for kind in split_names.SERVES[self.split] for n in found.get(kind, []) if looks[n].direct]
+        flat = [n for kind in split_names.SERVES[self.split] for n in by_split.get(kind, []) if looks[n].direct]
         raise NoSplit(
             f"{self.root}: has {', '.join(f'{n}/' for names in usable.values() for n in names)} but no "
             f"{split_names.USUAL[self.split]}/ with class folders or data files for the {self.split} split"
@@ -207,7 +207,7 @@ class _Search:
             self.root = files.join(self.root, images[0])
             return None
         self._require_split_above(contents, images)
-        classes = [name for name, found in contents.items() if found.images or not found.other]
+        classes = [name for name, inside in contents.items() if inside.images or not inside.other]
         left = [name for name in contents if name not in classes]
         notes = (f"folders without images left alone: {_some(left)}",) if left else ()
         return Place("folder", self.root, tuple(classes), self.entered, notes)
@@ -278,8 +278,8 @@ def _first_shard(folder: str) -> str | None:
             break
         folder = waiting.pop(0)
         entries = listed(folder)
-        if found := next((e.uri for e in entries if not e.is_dir and shard_kind(e.name)), None):
-            return found
+        if shard := next((e.uri for e in entries if not e.is_dir and shard_kind(e.name)), None):
+            return shard
         waiting += [e.uri for e in entries if e.is_dir and not is_system(e.name)]
     return None
 
@@ -287,43 +287,43 @@ def _first_shard(folder: str) -> str | None:
 # ---- files that the user names
 
 
-def _shards(uri: str, found: list[str], split: str) -> Place:
+def _shards(uri: str, uris: list[str], split: str) -> Place:
     """The named files; if they are of several splits, those of the one asked for."""
-    kinds = {shard_kind(name) for name in found}
-    if any(name.lower().endswith(_PACKED) for name in found):
+    kinds = {shard_kind(name) for name in uris}
+    if any(name.lower().endswith(_PACKED) for name in uris):
         raise UserError(f"{uri}: compressed; {tar.UNPACK}")
     kind = kinds.pop() if len(kinds) == 1 else None
     if kind is None:
         raise UserError(f"{uri}: neither .tar nor .parquet files; {EXPECTED}")
-    root = found[0].rsplit("/", 1)[0]
-    groups = split_names.grouped(name.rsplit("/", 1)[-1] for name in found)
+    root = uris[0].rsplit("/", 1)[0]
+    groups = split_names.grouped(name.rsplit("/", 1)[-1] for name in uris)
     word: Any = next(iter(groups)) if len(groups) == 1 else None
     notes: list[str] = []
     if len(groups) > 1:
-        entries = [files.Entry(name.rsplit("/", 1)[-1], name, False, 0, "") for name in found]
+        entries = [files.Entry(name.rsplit("/", 1)[-1], name, False, 0, "") for name in uris]
         chosen, word, notes = _of_split(uri, entries, split)
-        found = [entry.uri for entry in chosen]
-    return Place(kind, root, tuple(found), word, tuple(notes))
+        uris = [entry.uri for entry in chosen]
+    return Place(kind, root, tuple(uris), word, tuple(notes))
 
 
 def _expand(pattern: str) -> list[str]:
     """Files that a brace or glob pattern names; a file named by braces must exist, a glob must match something."""
-    found: list[str] = []
+    uris: list[str] = []
     for name in _braces(pattern):
         if re.search(r"[*?\[]", name):
             parent, last = name.rsplit("/", 1)
             if re.search(r"[*?\[]", parent):
                 raise UserError(f"{pattern}: * ? [ may stand in the last part of the path only")
             names = [e.name for e in listed(parent) if fnmatch.fnmatchcase(e.name, last)]
-            found += [files.join(parent, item) for item in names]
+            uris += [files.join(parent, item) for item in names]
         else:
-            found.append(name)
-    missing = [name for name in found if not files.exists(name)]
+            uris.append(name)
+    missing = [name for name in uris if not files.exists(name)]
     if missing:
-        raise UserError(f"{pattern}: {len(missing)} of {len(found)} files missing, first {missing[0]}")
-    if not found:
+        raise UserError(f"{pattern}: {len(missing)} of {len(uris)} files missing, first {missing[0]}")
+    if not uris:
         raise UserError(f"{pattern}: matches no file")
-    return sorted(set(found))
+    return sorted(set(uris))
 
 
 def _braces(pattern: str) -> list[str]:

@@ -47,8 +47,8 @@ class Overlap:
 def shared_digests(ours: Iterable[tuple[str, str]], theirs: Mapping[str, str]) -> Overlap:
     """The overlap of (id, digest) pairs with a mapping digest → id. Both digests must be of the same kind."""
     pairs = list(ours)
-    found = [(one, theirs[digest]) for one, digest in pairs if digest in theirs]
-    return Overlap(len(pairs), len(found), tuple(found[:5]))
+    shared = [(one, theirs[digest]) for one, digest in pairs if digest in theirs]
+    return Overlap(len(pairs), len(shared), tuple(shared[:5]))
 
 
 def overlap(val: RowSource, train: RowSource, *, seed: int = 0, sample: int = SAMPLE) -> Overlap:

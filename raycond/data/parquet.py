@@ -29,6 +29,11 @@ _LABEL_NAMES = ("label", "labels", "cls", "class", "fine_label")
 # Rows held in memory at once while copying: images of 10 MB make 320 MB.
 _BATCH = 32
 
+# Encoded images do not shrink, and hardly repeat. A file of a few kilobytes whose rows are gigabytes is made to fill
+# the memory or the disk.
+_GROWTH = 100
+_GROWTH_BYTES = 1 << 30
+
 
 def open_parquet(
     uri: str,
@@ -89,9 +94,9 @@ def copy(
     uri, stamp = source.entry.uri, source.entry.stamp
     schema = _schema(uri)
     _columns(uri, schema, image, label)
-    own = _label_names(schema, label)
-    if names is not None and own is not None:
-        require_same(names, own, "the first file", uri)
+    here = _label_names(schema, label)
+    if names is not None and here is not None:
+        require_same(names, here, "the first file", uri)
     row = 0
     with stream.writer(source.pack_uri) as pack:
         offset = 0
@@ -102,8 +107,22 @@ def copy(
                 if record.uri == source.pack and data:
                     pack.write(data)
                     offset += len(data)
+                    _require_growth(uri, offset, source.entry.size)
                 yield record._replace(stamp=record.stamp or stamp)
                 row += 1
+
+
+def _sizes(footer: pq.FileMetaData, column: str) -> tuple[int, int]:
+    """Bytes of a column when decompressed, and as stored, as the footer says."""
+    groups = [footer.row_group(k) for k in range(footer.num_row_groups)]
+    chunks = [group.column(k) for group in groups for k in range(group.num_columns)]
+    images = [chunk for chunk in chunks if chunk.path_in_schema.partition(".")[0] == column]
+    return sum(c.total_uncompressed_size for c in images), sum(c.total_compressed_size for c in images)
+
+
+def _require_growth(uri: str, size: int, stored: int) -> None:
+    if size > _GROWTH * stored + _GROWTH_BYTES:
+        raise UserError(f"{uri}: {stored} bytes that stand for more than {size} bytes of images, which no images do")
 
 
 def _record(
@@ -141,6 +160,7 @@ def _batches(uri: str, image: str, label: str) -> Iterator[tuple[list[Any], list
     with arrow_file(uri) as file:
         with parsing(uri, "Parquet"):
             parquet = pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
+            _require_growth(uri, *_sizes(parquet.metadata, image))
             batches = parquet.iter_batches(_BATCH, columns=[image, label], use_threads=False)
         while True:
             with parsing(uri, "Parquet"):
@@ -157,10 +177,10 @@ def _schema(uri: str) -> pa.Schema:
 
 def _features(schema: pa.Schema) -> dict[str, Any]:
     try:
-        found = files.parse_json((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        features = files.parse_json((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, ValueError, TypeError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return features if isinstance(features, dict) else {}
 
 
 def _label_names(schema: pa.Schema, label: str) -> Classes | None:

@@ -51,10 +51,10 @@ def is_dataset(uri: str) -> bool:
     """Whether a tar begins with labelled images; an archive of class folders does not."""
     try:
         with stream.reader(uri) as file:
-            found = {ending(m.name) for m in itertools.islice(members(file, files.entry(uri).size), _PEEKED)}
+            endings = {ending(m.name) for m in itertools.islice(members(file, files.entry(uri).size), _PEEKED)}
     except (OSError, Damaged):
         return False
-    return bool(found & {"cls", "json"}) and any(has_image_ending(f"x.{end}") for end in found)
+    return bool(endings & {"cls", "json"}) and any(has_image_ending(f"x.{end}") for end in endings)
 
 
 @dataclass
@@ -109,14 +109,14 @@ class _Samples:
         for start, keys in short.items():
             if len(keys) == 1:
                 continue
-            whole = [key for key in keys if self.by_key[key].image and self.by_key[key].labelled]
+            complete = [key for key in keys if self.by_key[key].image and self.by_key[key].labelled]
             images = [key for key in keys if self.by_key[key].image and not self.by_key[key].labelled]
             labels = [key for key in keys if self.by_key[key].labelled and not self.by_key[key].image]
-            if start in whole:
+            if start in complete:
                 for key in images:
                     if not key.removeprefix(start).strip(".").isdigit():
                         del self.by_key[key]
-            elif len(images) == len(labels) == 1 and not whole:
+            elif len(images) == len(labels) == 1 and not complete:
                 image = self.by_key.pop(images[0]).image
                 self.by_key[labels[0]].image = image
 

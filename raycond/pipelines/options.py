@@ -72,6 +72,10 @@ class SourceOptions(Configuration):
     label_column: str | None = option(None, metavar="NAME", unset="found by type and name")
     """Column of a Parquet source that holds the labels. Give it where there are several such columns."""
 
+    image_root: str | None = option(None, metavar="DIR", unset="no other folder", place=place)
+    """Folder that the paths of images in a Parquet source may lead to, besides the source itself. Give it where the
+    images lie elsewhere, as after Dataset.to_parquet of local files; other paths in the data are not followed."""
+
     max_bad: str = option("1%", metavar="N|P%")
     """How many images may turn out unreadable before the run stops, as a number or a share of all. Those that are left
     out are listed in quarantine.parquet with the reason."""
@@ -82,7 +86,7 @@ class SourceOptions(Configuration):
 
     max_pixels: int = option(MAX_PIXELS, ge=1)
     """Number of pixels above which an image is left out as a decompression bomb. Lower it where images come from people
-    you do not trust; Pillow never opens more than the default."""
+    you do not trust; raise it where they are larger."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

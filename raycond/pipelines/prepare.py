@@ -35,6 +35,9 @@ class SourceConfig(Protocol):
     def class_list(self) -> str | None: ...
 
     @property
+    def image_root(self) -> str | None: ...
+
+    @property
     def image_column(self) -> str | None: ...
 
     @property
@@ -79,6 +82,7 @@ def source_options(config: SourceConfig, index_dir: str) -> dict[str, Any]:
         "image_column": config.image_column,
         "label_column": config.label_column,
         "class_list": config.class_list,
+        "image_root": config.image_root,
     }
 
 

@@ -164,9 +164,13 @@ class _Rows:
     def __enter__(self) -> _Rows:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._flush()
-        self._writer.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is None:
+                self._flush()
+                self._writer.close()
+        finally:
+            self._writer.is_open = False  # after an error it would write again, when it is collected
 
     def add(self, rows: dict[str, list[Any]]) -> None:
         table = pa.table(rows, schema=COLUMNS)

@@ -17,55 +17,81 @@ import torch
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
-from raycond.core.errors import RaycondError, UserError
+from raycond.core.errors import RaycondError, UserError, parsing
 from raycond.core.seeds import seed_of
 
-PARTS = 8  # of a batch, each with draws of its own
+PARTS = 8  # a batch is drawn in so many parts, each with a generator of its own
 
 
 class Settings(Protocol):
-    """What any training is told. schedule: cosine to 0, or constant, after `warmup` steps. clip: of the gradient's
-    norm, 0 for none. precision: of the matrix products, auto for bfloat16 on GPUs. log_every: steps."""
+    """The options that every training has."""
 
     @property
-    def batch(self) -> int: ...
+    def batch(self) -> int:
+        """Examples in a step, over all workers."""
+        ...
+
     @property
-    def lr(self) -> float: ...
+    def lr(self) -> float:
+        """Learning rate after the warm-up."""
+        ...
+
     @property
-    def optimizer(self) -> str: ...
+    def optimizer(self) -> str:
+        """adamw or sgd."""
+        ...
+
     @property
-    def weight_decay(self) -> float: ...
+    def weight_decay(self) -> float:
+        """Of matrices and filters; scales, offsets and biases have none."""
+        ...
+
     @property
-    def schedule(self) -> str: ...
+    def schedule(self) -> str:
+        """Of the learning rate after the warm-up: cosine (to 0) or constant."""
+        ...
+
     @property
-    def warmup(self) -> int: ...
+    def warmup(self) -> int:
+        """Steps in which the learning rate rises to `lr`."""
+        ...
+
     @property
-    def clip(self) -> float: ...
+    def clip(self) -> float:
+        """Largest norm of the gradient; 0 for no limit."""
+        ...
+
     @property
-    def precision(self) -> str: ...
+    def precision(self) -> str:
+        """Of matrix products: float32, bfloat16, or auto (bfloat16 on GPUs)."""
+        ...
+
     @property
-    def log_every(self) -> int: ...
+    def log_every(self) -> int:
+        """Steps between two entries of the loss curve."""
+        ...
 
 
 class Resumable(ABC):
-    """One worker's part of a training. `rank` and `world` are of torch's default process group if world > 1.
-
-    net: what learns; its parameters that require a gradient are optimised. tensors: what `state` keeps (default: the
-    state dict of `net`). Raises UserError if the batch does not divide among the workers.
-    """
+    """One worker's part of a training. Subclasses say what the loss is; the loop and what is saved of it are here."""
 
     what = "training"
+    """The name of the training in messages."""
 
     def __init__(
         self, settings: Settings, net: nn.Module, *, total: int, seed: int, device: Any, rank: int = 0, world: int = 1
     ) -> None:
+        """net: the network that learns; its parameters that require a gradient are optimized. total: steps. rank,
+        world: this worker's number and how many there are, in torch's default process group if there are several.
+        Raises UserError if the batch does not divide among the workers.
+        """
         if settings.batch % world:
             raise UserError(f"{self.what}: batches of {settings.batch} do not divide among {world} workers")
         self.settings, self.total, self.seed, self.rank, self.world = settings, total, seed, rank, world
         self.device = torch.device(device)
         self.net = net.to(self.device)
-        learnt = [(name, p) for name, p in self.net.named_parameters() if p.requires_grad]
-        self.names, self.parameters = [name for name, _ in learnt], [p for _, p in learnt]
+        trainable = [(name, p) for name, p in self.net.named_parameters() if p.requires_grad]
+        self.names, self.parameters = [name for name, _ in trainable], [p for _, p in trainable]
         self.optimizer = self._optimizer()
         self.wrapped = self._wrapped()
         self.step = 0
@@ -73,11 +99,11 @@ class Resumable(ABC):
         self._loss = torch.zeros((), device=self.device)
         self._order: tuple[int, Tensor] = (-1, torch.empty(0, dtype=torch.int64))
 
-    # ---- for those who derive from it
+    # ---- what subclasses give
 
     @abstractmethod
     def loss_of(self, rows: Tensor) -> Tensor:
-        """Mean loss of this worker's share of the step's batch, given as positions in what is learnt."""
+        """Mean loss of this worker's share of the step's batch. rows: positions of its examples, in 0 … count − 1."""
 
     @property
     @abstractmethod
@@ -86,24 +112,26 @@ class Resumable(ABC):
 
     @property
     def tensors(self) -> dict[str, Tensor]:
+        """The tensors that `state` saves and `load` writes to; by default the state dict of the network."""
         return dict(self.net.state_dict())
 
     def due(self) -> bool:
-        """Whether there is something to do after this step beside the entries of the curve."""
+        """Whether the curve gets an entry after this step although `log_every` does not ask for one."""
         return False
 
     def reached(self) -> None:  # noqa: B027, a hook that few need
-        """Called after an entry of the curve."""
+        """Called after each entry of the curve, before the loop hands out the step."""
 
     @property
     def stopped(self) -> bool:
+        """Whether there is no step left to do."""
         return self.step >= self.total
 
     # ---- the loop
 
     def run(self) -> Iterator[int]:
-        """Train to the last step; yields the number of steps done after each entry of `curve`, where `state` may be
-        asked for. Raises RaycondError if the loss stops being finite."""
+        """Train to the last step. Yields the number of steps done after each entry of the curve; there, `state` may be
+        called. Raises RaycondError if the loss stops being finite."""
         with deterministic(self.device):
             while not self.stopped:
                 self._loss += self._advance()
@@ -120,12 +148,13 @@ class Resumable(ABC):
 
     @property
     def part_count(self) -> int:
-        """Parts of this worker's share of a batch."""
+        """In how many parts this worker's share of a batch is drawn."""
         parts = math.gcd(self.settings.batch, PARTS)
         return parts // self.world if parts % self.world == 0 else 1
 
     def parts(self, share: Tensor) -> Iterator[tuple[Tensor, torch.Generator]]:
-        """Of what this worker has of a batch, each with the generator, on the device, of its draws in this step."""
+        """The parts of this worker's share of the batch, each with the generator, on the device, for its draws in this
+        step."""
         for k, part in enumerate(share.chunk(self.part_count)):
             number = self.rank * self.part_count + k
             yield part, torch.Generator(self.device).manual_seed(seed_of(self.seed, "step", self.step, number))
@@ -143,7 +172,7 @@ class Resumable(ABC):
         return loss.detach()
 
     def _rows(self) -> Tensor:
-        """Which examples this step takes: batches run on from one shuffle of all of them into the next."""
+        """Positions of the examples of this step: batches run on from one shuffle of all examples into the next."""
         position = self.step * self.settings.batch
         parts, missing = [], self.settings.batch
         while missing:
@@ -204,11 +233,11 @@ class Resumable(ABC):
         # goes on would add up the gradients of three or more workers in another order than one that never stopped
         return DistributedDataParallel(self.net, device_ids=devices, find_unused_parameters=True)
 
-    # ---- what is kept
+    # ---- saving and going on
 
     def state(self) -> bytes:
-        """All that `load` needs to go on to the same bytes, as safetensors; the same in every worker but for the
-        statistics of BatchNorm, of which the first worker's count."""
+        """Everything that `load` needs to go on to the same bytes, as a safetensors file. It is the same in every
+        worker, except for the running statistics of BatchNorm; save that of the first worker."""
         tensors = {
             "step": torch.tensor(self.step),
             "curve": torch.tensor(self.curve, dtype=torch.float64).view(-1, 2),
@@ -223,38 +252,45 @@ class Resumable(ABC):
         return safetensors.save({key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()})
 
     def load(self, data: bytes) -> None:
-        """Go on from a `state` of a training with the same configuration, on any number of workers."""
-        tensors = safetensors.load(data)
-        self.step = int(tensors["step"])
-        self.curve = [(int(step), loss) for step, loss in tensors["curve"].tolist()]
-        own = self.tensors
-        with torch.no_grad():
-            for name, value in of(tensors, "tensor").items():
-                own[name].copy_(value)
+        """Go on from a `state` of a training with the same configuration, on any number of workers.
+
+        Raises UserError if the data is damaged or of another configuration.
+        """
+        remedy = "delete it, and the training starts again"
+        with parsing(f"{self.what}: the saved state", "one of this training", remedy), torch.no_grad():
+            tensors = safetensors.load(data)
+            self.step = int(tensors["step"])
+            self.curve = [(int(step), loss) for step, loss in tensors["curve"].tolist()]
+            here = self.tensors
+            for name, value in entries_of(tensors, "tensor").items():
+                here[name].copy_(value)
+            self._load_optimizer(entries_of(tensors, "optimizer"))
+            self.restore(entries_of(tensors, "extra"))
+
+    def _load_optimizer(self, values: dict[str, Tensor]) -> None:
         by_name = dict(zip(self.names, self.parameters, strict=True))
-        for name, value in of(tensors, "optimizer").items():
-            key, _, of_name = name.partition(".")
-            parameter = by_name[of_name]
+        for name, value in values.items():
+            key, _, parameter_name = name.partition(".")
+            parameter = by_name[parameter_name]
             # laid out as the parameter is, which the fused step relies on; it counts its steps on the device
-            own_like = torch.empty_like(parameter) if value.shape == parameter.shape else value.to(self.device)
-            self.optimizer.state[parameter][key] = own_like.copy_(value).detach()
-        self.restore(of(tensors, "extra"))
+            copy = torch.empty_like(parameter) if value.shape == parameter.shape else value.to(self.device)
+            self.optimizer.state[parameter][key] = copy.copy_(value).detach()
 
     def extra(self) -> dict[str, Tensor]:
-        """What else `state` must keep."""
+        """Tensors that `state` must save besides; `restore` gets them back."""
         return {}
 
     def restore(self, extra: dict[str, Tensor]) -> None:  # noqa: B027, for those that have an `extra`
-        """From what `extra` gave."""
+        """Take back what `extra` gave when the state was saved."""
 
 
-def of(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
-    """The entries of a state of one kind (tensor, optimizer, extra), without its name before theirs."""
+def entries_of(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
+    """The entries of a saved state whose names begin with `kind.`, without that beginning."""
     return {name.removeprefix(f"{kind}."): t for name, t in tensors.items() if name.startswith(f"{kind}.")}
 
 
 def steps_of(epochs: float, count: int, batch: int) -> int:
-    """At least one."""
+    """Steps in a number of epochs over `count` examples, rounded; at least one."""
     return max(1, round(epochs * count / batch))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,38 @@ def test_permanent_errors_come_out_at_once(monkeypatch: pytest.MonkeyPatch, erro
 
     with pytest.raises(type(error)):
         retry.retrying(fail)
+
+
+FULL = """
+import gc, resource, signal, sys
+import numpy as np, pyarrow as pa
+from raycond.core import files, stream
+from raycond.core.tables import parquet_writer
+from raycond.data.labelled import pixel_writer
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))  # what a full disk does, at this size
+table = pa.table({"a": np.random.default_rng(0).integers(0, 2**60, 50_000)})
+
+def parquet():
+    with stream.writer("x.parquet") as out, parquet_writer(out, table.schema) as writer:
+        for start in range(0, 50_000, 5000):
+            writer.write_table(table.slice(start, 5000))
+
+def pixels():
+    with pixel_writer("x.pixels", 100, (3, 64, 64)) as writer:
+        for _ in range(100):
+            writer.add(np.zeros((64, 64, 3), np.uint8), 0)
+
+for action in (parquet, pixels, lambda: files.write_bytes("x.bytes", bytes(300_000))):
+    try:
+        action()
+    except OSError as error:
+        print(error.strerror)
+    gc.collect()
+"""
+
+
+def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FULL], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("File too large\n" * 3, "")
+    assert list(tmp_path.iterdir()) == []

@@ -362,3 +362,16 @@ def test_texts_that_are_not_utf8_are_an_error_that_names_the_file(tmp_path: Path
     (tmp_path / "x.parquet").write_bytes(data.replace(b"cafe", b"caf\xe9"))
     with pytest.raises(UserError, match=r"x.parquet: cannot be read as Parquet"):
         opened(tmp_path / "x.parquet", tmp_path)
+
+
+def test_a_small_file_that_stands_for_gigabytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "_GROWTH_BYTES", 1 << 20)
+    zeros = pa.array([bytes(1 << 20)] * 60, pa.binary())
+    table = pa.table({"image": zeros, "label": [0] * 60})
+    for name, options in (("compressed", {"use_dictionary": False}), ("repeated", {"use_dictionary": True})):
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(table, path, compression="zstd", **options)
+        assert path.stat().st_size < 1 << 16
+        with pytest.raises(UserError, match=r"bytes that stand for more than \d+ bytes of images"):
+            opened(path, tmp_path)
+        assert list((tmp_path / "index").rglob("*.bin")) == []

@@ -77,6 +77,7 @@ QUANTIZE: Table = {
     "refused": {"classes": 1, "class_list": "…"},  # another set in the same folder
     "": {
         "work": "…",
+        "image_root": "/elsewhere",
         "evaluate": False,
         "allow_overlap": True,
         "max_bad": "5%",
@@ -130,6 +131,7 @@ GENERATOR: Table = {
     "write": {"name": "other"},
     "refused": {"classes": 1, "class_list": "…"},
     "": {
+        "image_root": "/elsewhere",
         "image_column": "x",
         "label_column": "x",
         "max_bad": "5%",
@@ -208,6 +210,7 @@ PROJECTOR: Table = {
     "refused": {"classes": 1, "class_list": "…"},
     "": {
         "ipc": 4,
+        "image_root": "/elsewhere",
         "image_column": "x",
         "label_column": "x",
         "max_bad": "5%",
@@ -239,6 +242,7 @@ GRID: Table = {
     "proxy": {"proxy_student": "mlp-w8", "proxy_nets": 2, "proxy_steps": 3},
     "refused": {"val_share": 0.2, "class_list": "…"},  # beside --val; classes that are not the sets'
     "": {
+        "image_root": "/elsewhere",
         "allow_overlap": True,
         "max_bad": "5%",
         "trials_at_once": 2,

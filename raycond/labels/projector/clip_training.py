@@ -23,7 +23,7 @@ from raycond.labels.projector.options import ClipTrainingConfig
 from raycond.models.clip import build
 from raycond.models.clip_tokenizer import tokenizer
 from raycond.training.augment.augmentation import Augmentation
-from raycond.training.resumable import Resumable, of, steps_of
+from raycond.training.resumable import Resumable, entries_of, steps_of
 
 MAX_SCALE = math.log(100)  # of the logits, as in CLIP
 
@@ -139,4 +139,4 @@ def gathered(features: Tensor, labels: Tensor, world: int) -> tuple[Tensor, Tens
 
 def weights(data: bytes) -> dict[str, Tensor]:
     """The state dict of the model, from the `state` of a training."""
-    return of(safetensors.load(data), "tensor")
+    return entries_of(safetensors.load(data), "tensor")

@@ -23,7 +23,7 @@ from raycond.labels.projector.options import FitConfig
 from raycond.labels.projector.weak_teachers import Teachers, centred
 from raycond.training import augment
 from raycond.training.augment.augmentation import Augmentation
-from raycond.training.resumable import Resumable, of, steps_of
+from raycond.training.resumable import Resumable, entries_of, steps_of
 
 HELD_OUT_BATCH = 256
 
@@ -182,7 +182,7 @@ class ProjectorFit(Resumable):
 
     def restore(self, extra: dict[str, Tensor]) -> None:
         self.checks = _checks(extra)
-        self.best = {name: value.to(self.device) for name, value in of(extra, "best").items()}
+        self.best = {name: value.to(self.device) for name, value in entries_of(extra, "best").items()}
 
 
 def best_of(checks: list[Check]) -> Check:
@@ -238,5 +238,5 @@ class Fitted:
 def finished(data: bytes) -> Fitted:
     """From the `state` of a fit that has ended."""
     tensors = safetensors.load(data)
-    extra = of(tensors, "extra")
-    return Fitted(of(extra, "best"), [(int(s), loss) for s, loss in tensors["curve"].tolist()], _checks(extra))
+    extra = entries_of(tensors, "extra")
+    return Fitted(entries_of(extra, "best"), [(int(s), loss) for s, loss in tensors["curve"].tolist()], _checks(extra))

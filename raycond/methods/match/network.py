@@ -18,7 +18,7 @@ from raycond.methods.match.layers import quick
 from raycond.models import students
 from raycond.training.augment import cutmix
 from raycond.training.augment.draws import on_host
-from raycond.training.resumable import of
+from raycond.training.resumable import entries_of
 
 FEATURES_TOGETHER = 512  # images whose features a GPU computes at once
 CHUNK_BYTES = 4 << 20  # of the largest map of a chunk on a CPU: what is larger leaves the cache and is paged in anew
@@ -172,9 +172,9 @@ class MatchedNetwork:
         return state
 
     def load(self, state: dict[str, Tensor]) -> None:
-        self.net.load_state_dict(of(state, "net"))
+        self.net.load_state_dict(entries_of(state, "net"))
         self.optimizer.state.clear()
-        for k, momentum in of(state, "momentum").items():
+        for k, momentum in entries_of(state, "momentum").items():
             parameter = self.parameters[int(k)]
             self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum).detach()
 

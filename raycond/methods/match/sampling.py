@@ -14,7 +14,7 @@ from raycond.methods.match.config import MatchConfig
 from raycond.methods.match.real import endless
 from raycond.methods.quantize.kmeans_plus_plus import _Space
 from raycond.methods.quantize.lloyd import _iterate
-from raycond.training.resumable import of
+from raycond.training.resumable import entries_of
 
 Features = Callable[[int, Tensor], Tensor]  # label, positions within the class → (n, d) of the current network
 
@@ -105,7 +105,7 @@ class DreamSampling(Sampling):
         return {f"rows.{label}": rows for label, rows in zip(self.labels, self._rows, strict=False)}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        rows = of(state, "rows")
+        rows = entries_of(state, "rows")
         self._rows = [rows[str(label)] for label in self.labels if str(label) in rows]
 
 

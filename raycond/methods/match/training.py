@@ -20,7 +20,7 @@ from raycond.methods.match.real import RealImages, endless
 from raycond.methods.match.sampling import Position, permutation, representatives, sampling
 from raycond.training.augment import dsa
 from raycond.training.augment.diffaug import diffaug
-from raycond.training.resumable import Resumable, of
+from raycond.training.resumable import Resumable, entries_of
 
 STATISTICS = 16  # real images of each class that set the statistics of BatchNorm, as in VICO's code
 
@@ -252,8 +252,8 @@ class Matching(Resumable):
         return state
 
     def restore(self, extra: dict[str, Tensor]) -> None:
-        self.sampling.load(of(extra, "sampling"))
-        if network := of(extra, "network"):
+        self.sampling.load(entries_of(extra, "sampling"))
+        if network := entries_of(extra, "network"):
             self.network.load(network)
 
 

@@ -17,7 +17,7 @@ from raycond.core.errors import UserError
 from raycond.core.seeds import seed_of, seeded
 from raycond.models.codecs.options import AutoencoderConfig
 from raycond.training.augment.augmentation import Augmentation
-from raycond.training.resumable import Resumable, of
+from raycond.training.resumable import Resumable, entries_of
 
 RECIPE = 2
 """The version of the training below. It belongs into the fingerprint of every trained codec: a change of the recipe
@@ -158,7 +158,7 @@ def finished(data: bytes, config: AutoencoderConfig, images: Tensor, *, device: 
     images: those of the training. The model is in eval mode on the device.
     """
     model = build_autoencoder(config, channels=images.shape[1], size=images.shape[-1], seed=0)
-    weights = of(safetensors.load(data), "tensor")
+    weights = entries_of(safetensors.load(data), "tensor")
     model.load_state_dict({name.removeprefix("vae."): tensor for name, tensor in weights.items()})
     model = model.to(device).eval()
     with torch.inference_mode():

@@ -17,7 +17,7 @@ from raycond.core.seeds import seed_of
 from raycond.data.class_arrays import Latents
 from raycond.models.generators.dit_network import TRAIN_TIMES, build_dit, noise_scheduler
 from raycond.models.generators.options import DitConfig
-from raycond.training.resumable import Resumable, of
+from raycond.training.resumable import Resumable, entries_of
 
 
 class DitTraining(Resumable):
@@ -89,4 +89,4 @@ class DitTraining(Resumable):
 def finished(data: bytes) -> tuple[dict[str, Tensor], list[tuple[int, float]]]:
     """The averaged weights by name and the loss curve (step, mean since the entry before) of a `state`."""
     tensors = safetensors.load(data)
-    return of(tensors, "extra"), [(int(step), loss) for step, loss in tensors["curve"].tolist()]
+    return entries_of(tensors, "extra"), [(int(step), loss) for step, loss in tensors["curve"].tolist()]

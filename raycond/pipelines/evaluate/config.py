@@ -46,6 +46,9 @@ class GridSource(Configuration):
     class_list: str | None = option(None, metavar="FILE", unset="that of the run, if it had one", place=place)
     """File with all classes in the order of their labels, as `raycond quantize` takes it."""
 
+    image_root: str | None = option(None, metavar="DIR", unset="that of the run, if it had one", place=place)
+    """Folder that the paths of images in a Parquet source may lead to, as `raycond quantize` takes it."""
+
     val_share: float | None = option(None, gt=0, lt=1, unset="that of the run, if it had one")
     """Share of each class of --data that is tested on and left out of the baselines, as `raycond quantize` takes it."""
 
@@ -58,7 +61,7 @@ class GridSource(Configuration):
 
     max_pixels: int = option(MAX_PIXELS, ge=1)
     """Number of pixels above which an image is left out as a decompression bomb. Lower it where images come from people
-    you do not trust; Pillow never opens more than the default."""
+    you do not trust; raise it where they are larger."""
 
     out: str = option(metavar="DIR", unset="grid, beside the first set", place=place)
     """Folder of the results: local, s3:// or gs://. Give the folder of an earlier grid to go on with it."""

@@ -176,6 +176,7 @@ def _sources(config: GridConfig, first: OpenedSet, baselines: tuple[str, ...]) -
         "image_column": about.get("image_column"),
         "label_column": about.get("label_column"),
         "class_list": config.class_list or run.get("class_list"),
+        "image_root": config.image_root or run.get("image_root"),
     }
     if not baselines and share is None:
         return None, validation_source(classes, data or "", val, options, first.path)
