@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return data(tmp_path_factory.mktemp("source"))
 
 
+@pytest.mark.skipif(
+    "RAYCOND_LONG" not in os.environ, reason="by hand: the projector's killed worker takes the same path"
+)
 @pytest.mark.usefixtures("ray_cluster")
 def test_killed_worker(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
