@@ -24,7 +24,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.skipif(
-    "RAYCOND_LONG" not in os.environ, reason="by hand: the projector's killed worker takes the same path"
+    "RAYCOND_LONG" not in os.environ, reason="by hand: the projector's takes the same path"
 )
 @pytest.mark.usefixtures("ray_cluster")
 def test_killed_worker(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
