@@ -23,9 +23,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return data(tmp_path_factory.mktemp("source"))
 
 
-@pytest.mark.skipif(
-    "RAYCOND_LONG" not in os.environ, reason="by hand: the projector's takes the same path"
-)
+@pytest.mark.skipif("RAYCOND_LONG" not in os.environ, reason="by hand: the projector's takes the same path")
 @pytest.mark.usefixtures("ray_cluster")
 def test_killed_worker(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
