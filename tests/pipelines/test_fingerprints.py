@@ -371,6 +371,7 @@ def test_train_generator(tmp_path: Path) -> None:
     require_stages(FinishedRun(tmp_path / "base", run), GENERATOR, tmp_path / "copies", made)
 
 
+@pytest.mark.slow
 def test_fit_projector(tmp_path: Path) -> None:
     source = projectors.data(tmp_path / "data")
 

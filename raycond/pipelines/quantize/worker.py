@@ -111,8 +111,10 @@ class ClassWorker:
         )
 
     def _quantize_stream(self, job: ClassJob, result: Result, start: Callable[[int, int], Stream]) -> None:
-        with tempfile.TemporaryDirectory(prefix="raycond-") as folder:
-            stream = StreamQuantizer(start, tuple(job.quantize), self._seed(job.label), f"{folder}/latents")
+        with (
+            tempfile.TemporaryDirectory(prefix="raycond-") as folder,
+            StreamQuantizer(start, tuple(job.quantize), self._seed(job.label), f"{folder}/latents") as stream,
+        ):
             encoded = self._encode(job, result, stream)
             self._save(job, result, encoded, stream.codebooks())
 

@@ -75,6 +75,7 @@ def test_mean_rows() -> None:
     assert [r["change"] for r in found] == pytest.approx([0, -0.3])
 
 
+@pytest.mark.slow
 def test_d4m_on_real_latents(real_data: Path, real_weights: Path) -> None:
     """One class of Imagenette: weights take 10 to 30 % off D4M's W2, and converged cells are closer still."""
     from raycond.data.images import load_many
