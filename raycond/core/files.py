@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import stat
 import tempfile
 import time
@@ -213,6 +214,16 @@ def delete(uri: str) -> None:
     with reached(uri):
         if fs.exists(path):
             fs.rm_file(path)
+
+
+def delete_folder(uri: str) -> None:
+    """Delete a folder with all that is in it; what is not there, or cannot be deleted, is left."""
+    if is_local(uri):
+        shutil.rmtree(absolute(uri), ignore_errors=True)
+        return
+    fs, path = filesystem(uri)
+    with contextlib.suppress(OSError), reached(uri):
+        fs.rm(path, recursive=True)
 
 
 def sweep(folder: str) -> None:

@@ -39,6 +39,14 @@ def test_write_read_list_delete(root: str) -> None:
     assert not files.exists(uri)
 
 
+def test_delete_folder(root: str) -> None:
+    for name in ("a/x", "a/b/.hidden", "c"):
+        files.write_bytes(files.join(root, name), b"1")
+    files.delete_folder(files.join(root, "a"))
+    files.delete_folder(files.join(root, "a"))
+    assert [entry.name for entry in files.listdir(root)] == ["c"]
+
+
 def test_missing_files_raise(root: str) -> None:
     for action in (files.read_bytes, files.entry, files.listdir):
         with pytest.raises(FileNotFoundError):
