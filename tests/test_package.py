@@ -12,9 +12,9 @@ from packaging.requirements import Requirement
 from tests.conftest import ROOT
 
 HEAVY = ("datasets", "diffusers", "faiss", "matplotlib", "open_clip", "peft", "ray", "sklearn", "timm", "transformers")
-# The last release with a hole that a file or an open port can use: code from a reference file system (fsspec, with which
-# s3fs and gcsfs go), from a tar (Ray), from Parquet (PyArrow), from weights (torch) or from a template (Jinja), and
-# memory errors of image readers (Pillow).
+# The last release with a hole that a file or an open port can use: code from a reference file system (fsspec, with
+# which s3fs and gcsfs go), from a tar (Ray), from Parquet (PyArrow), from weights (torch) or from a template (Jinja),
+# and memory errors of image readers (Pillow).
 LAST_WITH_A_HOLE = {
     "fsspec": "2026.5.0",
     "s3fs": "2026.5.0",

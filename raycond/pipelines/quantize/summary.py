@@ -165,7 +165,7 @@ def _environment(run: QuantizeRun) -> dict[str, str]:
 
 
 def w2_tables(run: QuantizeRun, ipcs: tuple[int, ...]) -> list[dict[str, Any]]:
-    """The W2 study averaged over the measured classes: rows with ipc, classes, centroids, weights, w2, ess, change."""
+    """The W2 study averaged over the measured classes: rows with ipc, classes, centroids, weights, w2, ess."""
     rows = []
     for ipc in sorted(ipcs):
         studies = [f["w2"] for (_, k), f in sorted(run.codebooks.items()) if k == ipc and f.get("w2")]
