@@ -38,6 +38,9 @@ class SourceConfig(Protocol):
     def image_root(self) -> str | None: ...
 
     @property
+    def check_content(self) -> bool: ...
+
+    @property
     def image_column(self) -> str | None: ...
 
     @property
@@ -83,6 +86,7 @@ def source_options(config: SourceConfig, index_dir: str) -> dict[str, Any]:
         "label_column": config.label_column,
         "class_list": config.class_list,
         "image_root": config.image_root,
+        "by_content": config.check_content,
     }
 
 

@@ -8,7 +8,7 @@ import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -224,10 +224,7 @@ class ClassWorker:
             {ref.id: ref for ref in self.spec.source.refs(label)},
             ids,
             self.spec.source.classes.ids[label],
-            size=self.config.image_size,
-            resize=self.config.resize,
-            channels=self.spec.channels,
-            max_pixels=self.config.max_pixels,
+            **replace(self.spec.decoding, size=self.config.image_size).arguments,
         )
 
 
