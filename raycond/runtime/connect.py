@@ -16,9 +16,10 @@ import grpc
 import ray
 from ray._private import services
 
-from raycond.core.errors import RaycondError, UserError
+from raycond.core.errors import RaycondError, UserError, short
 from raycond.core.log import carry
 
+_LOGS = "its logs are in /tmp/ray/session_latest/logs"
 CONNECT_SECONDS = 10  # to wait for an answer before the cluster is taken for gone
 
 
@@ -33,18 +34,23 @@ def connect(dashboard: bool) -> bool:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "WARNING"}
     address = _address()
     if address == "local":
-        options |= {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
+        # None: Ray starts it, and goes on without it where it does not come up, as on a machine that is very busy
+        options |= {"include_dashboard": None if dashboard else False, "dashboard_host": "127.0.0.1"}
     carry("ray")
     with _sigterm_as_interrupt():
         try:
             url = ray.init(address=address, **options).dashboard_url
         except (ConnectionError, ValueError) as error:
             raise UserError(f"Ray at {address}: {error}") from error
+        except Exception as error:  # Ray's own start raises any type
+            raise RaycondError(f"Ray did not start: {short(error)}; {_LOGS}") from error
     carry("ray")  # again: Ray sets its handlers anew when it starts
     if url:
         token = os.environ.get("RAY_AUTH_MODE", "token") == "token"
         how = "  (asks for a token: `ray get-auth-token` prints it)" if token else ""
         print(f"dashboard  http://{url}{how}", file=sys.stderr)
+    elif dashboard and address == "local":
+        print(f"Ray's dashboard did not come up; going on without it ({_LOGS})", file=sys.stderr)
     return True
 
 
@@ -104,7 +110,7 @@ def _sigterm_as_interrupt() -> Iterator[None]:
     except SystemExit as stopped:
         if _received(heard, signal.SIGTERM):
             raise KeyboardInterrupt(signal.SIGTERM) from None
-        raise RaycondError(f"Ray did not start: {stopped}; its logs are in /tmp/ray/session_latest/logs") from stopped
+        raise RaycondError(f"Ray did not start: {stopped}; {_LOGS}") from stopped
     finally:
         signal.set_wakeup_fd(previous)
         heard.close()

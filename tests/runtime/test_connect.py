@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -214,6 +215,12 @@ def test_off_the_main_thread_signals_are_not_touched() -> None:
         (SystemExit(1), RaycondError, "Ray did not start: 1"),
         (ConnectionError("gone"), UserError, "Ray at local: gone"),
         (ValueError("wrong"), UserError, "Ray at local: wrong"),
+        (
+            RuntimeError("The node timed out.\nMore"),
+            RaycondError,
+            "^Ray did not start: The node timed out.; its logs are",
+        ),
+        (Exception("\nno GCS"), RaycondError, "^Ray did not start: no GCS; its logs are"),
     ],
 )
 def test_what_ray_raises_at_its_start(
@@ -225,6 +232,34 @@ def test_what_ray_raises_at_its_start(
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(expected, match=text):
         connect(dashboard=False)
+
+
+@pytest.mark.usefixtures("stop")
+@pytest.mark.parametrize(
+    ("dashboard", "url", "said"),
+    [
+        (True, "127.0.0.1:8265", "dashboard  http://127.0.0.1:8265"),
+        (True, None, "Ray's dashboard did not come up; going on without it"),
+        (False, "", ""),
+    ],
+)
+def test_a_dashboard_that_does_not_come_up_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    dashboard: bool,
+    url: str | None,
+    said: str,
+) -> None:
+    given: list[object] = []
+
+    def init(**options: object) -> SimpleNamespace:
+        given.append(options["include_dashboard"])
+        return SimpleNamespace(dashboard_url=url)
+
+    monkeypatch.setattr(ray, "init", init)
+    assert connect(dashboard)
+    assert given == [None if dashboard else False]  # True would have Ray end where it does not come up
+    assert capsys.readouterr().err.startswith(said)
 
 
 def test_the_command_says_that_ray_did_not_start(
