@@ -75,7 +75,7 @@ def summary(run: QuantizeRun) -> str:
     if run.rows:
         lines += [table.text(run.rows), ""]
     lines.append(f"time      {run.times}")
-    if run.overlap is not None and run.overlap.shared:
+    if run.overlap is not None and run.overlap.notable:
         lines.append(f"overlap   {overlap_text(run.overlap)}")
     if run.bad:
         lines.append(
@@ -159,7 +159,7 @@ def _environment(run: QuantizeRun) -> dict[str, str]:
     where = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in run.machine.items()}
     times = {f"seconds: {stage}": f"{seconds:.1f}" for stage, seconds in run.seconds.items()}
     again = {"images made again": _counted(run.retried)} if run.retried else {}
-    overlap = {"overlap": overlap_text(run.overlap)} if run.overlap is not None and run.overlap.shared else {}
+    overlap = {"overlap": overlap_text(run.overlap)} if run.overlap is not None and run.overlap.notable else {}
     versions = {"raycond": __version__, "python": platform.python_version(), **versions}
     return {**versions, **where, **again, **overlap, **times}
 
