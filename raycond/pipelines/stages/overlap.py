@@ -9,8 +9,6 @@ from raycond.core import records
 from raycond.data.overlap import ALLOWED, Overlap, looks_alike, overlap
 from raycond.data.rows import RowSource
 
-WHAT = "validation images are training images too"
-
 
 def require_disjoint(
     val: RowSource, train: RowSource, *, val_digest: str, train_digest: str, record: str, allow: bool
@@ -24,8 +22,6 @@ def require_disjoint(
     facts = records.find(record, expected)
     if facts is None:
         seen = overlap(val, train)
-        if not allow:
-            seen.require_at_most(ALLOWED, WHAT, "--allow-overlap")
         compared, alike = looks_alike(val, train)
         seen = replace(seen, compared=compared, alike=alike)
         records.finish(record, expected, None, **{**vars(seen), "examples": [list(pair) for pair in seen.examples]})
@@ -34,5 +30,5 @@ def require_disjoint(
     else:
         seen = Overlap(**{**facts, "examples": tuple((a, b) for a, b in facts["examples"])})
     if not allow:
-        seen.require_at_most(ALLOWED, WHAT, "--allow-overlap")
+        seen.require_at_most(ALLOWED, "validation images are training images too", "--allow-overlap")
     return seen
