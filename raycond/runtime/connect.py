@@ -62,7 +62,9 @@ def _address() -> str:
     """
     given = os.environ.get("RAY_ADDRESS")
     if given:
-        if re.fullmatch(r"[^/]+:\d+", given) and not _is_ray(given):
+        client = given.removeprefix("ray://")  # Ray Client would try for half a minute, and say little
+        answers = _is_ray if client == given else _listens
+        if re.fullmatch(r"[^/]+:\d+", client) and not answers(client):
             raise UserError(
                 f"RAY_ADDRESS={given}: no Ray cluster answers there; start one, or give RAY_ADDRESS=local for one here"
             )
@@ -73,10 +75,7 @@ def _address() -> str:
 
 def _is_ray(address: str) -> bool:
     """Whether a Ray head answers at HOST:PORT: any other program there answers otherwise, or not within ten seconds."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
-    except OSError:
+    if not _listens(address):
         return False
     if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
         return True  # a call without the certificates would say nothing
@@ -87,6 +86,16 @@ def _is_ray(address: str) -> bool:
         except grpc.RpcError as error:
             foreign = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED)
             return error.code() not in foreign  # a Ray that asks for a token answers too
+    return True
+
+
+def _listens(address: str) -> bool:
+    """Whether anything takes connections at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, ValueError, OverflowError):
+        return False
     return True
 
 

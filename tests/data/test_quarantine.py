@@ -12,8 +12,8 @@ from raycond.data.quarantine import BadRecord, Limit
 from raycond.data.refs import ImageRef
 
 RECORDS = [
-    BadRecord("b", 1, "n2", "/x/b.png", "empty (0 bytes)"),
-    BadRecord.of(ImageRef("a", 0, "/x/a.png"), "n1", "missing file"),
+    BadRecord("b.png", 1, "n2", "/x/b.png", "empty (0 bytes)"),
+    BadRecord.of(ImageRef("a.png", 0, "/x/a.png"), "n1", "missing file"),
     BadRecord("c", -1, "", "/x/c.tar", "no label"),
 ]
 

@@ -106,12 +106,22 @@ def test_an_address_where_no_ray_answers_is_an_error_with_what_to_do(monkeypatch
             connect(dashboard=False)
 
 
-@pytest.mark.parametrize("given", ["local", "auto", "ray://head:10001"])
+@pytest.mark.parametrize("given", ["local", "auto", "ray://head/x"])
 def test_an_address_that_is_no_port_of_a_machine_is_for_ray_to_judge(
     monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", given)
     assert _address() == given
+
+
+def test_a_client_address_is_tried_before_ray_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with server(silent) as address:
+        monkeypatch.setenv("RAY_ADDRESS", f"ray://{address}")
+        assert _address() == f"ray://{address}"
+    for given in (f"ray://{address}", "127.0.0.1:99999"):
+        monkeypatch.setenv("RAY_ADDRESS", given)
+        with pytest.raises(UserError, match=f"RAY_ADDRESS={given}: no Ray cluster answers there"):
+            _address()
 
 
 def test_a_cluster_of_this_machine_is_joined_only_while_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
