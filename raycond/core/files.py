@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from raycond.core.errors import is_full
 from raycond.core.remote import filesystem, reached
 
 # A temporary file carries the machine and the process that writes it: .HOST.PID.RANDOM.part
@@ -198,9 +199,11 @@ def replacing(path: str) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide the set from the people it is shared with
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         if os.path.exists(temporary):
             os.unlink(temporary)
+        if is_full(error) and isinstance(error, OSError) and error.filename is None:
+            raise OSError(error.errno, error.strerror, path) from error  # a write does not say of which file it was
         raise
 
 

@@ -9,7 +9,7 @@ import torch
 
 from raycond.core import files
 from raycond.core.device import require_device, torch_threads
-from raycond.core.errors import RaycondError
+from raycond.core.errors import RaycondError, is_full
 from raycond.core.progress import TrainingProgress
 from raycond.runtime.job import TrainingJob
 from raycond.runtime.resources import Resources
@@ -72,6 +72,8 @@ class LocalRunner:
         try:
             result = trial.run(lambda values: watcher.checked(trial, values))
         except Exception as error:
+            if is_full(error):
+                raise
             watcher.failed(trial, reason(error), details(error))
         else:
             watcher.done(trial, result)
