@@ -76,6 +76,11 @@ class SourceOptions(Configuration):
     """Folder that the paths of images in a Parquet source may lead to, besides the source itself. Give it where the
     images lie elsewhere, as after Dataset.to_parquet of local files; other paths in the data are not followed."""
 
+    check_content: bool = option(False)
+    """Tell whether an image has changed by its bytes, not by size and time of its file. Give it where images may be
+    replaced without a trace, or were copied without their times; every image is read once more at each start, and the
+    first run with it does everything again."""
+
     max_bad: str = option("1%", metavar="N|P%")
     """How many images may turn out unreadable before the run stops, as a number or a share of all. Those that are left
     out are listed in quarantine.parquet with the reason."""

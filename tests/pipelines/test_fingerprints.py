@@ -53,6 +53,7 @@ QUANTIZE: Table = {
         "max_pixels": 10**6,
         "max_value": 4095,
     },
+    "autoencoder, evaluate, overlap, pixels, quantize": {"check_content": True},
     "autoencoder, quantize, generate, set": {"size": 16},
     "autoencoder, set": {
         "autoencoder.channels": 1,
@@ -106,7 +107,7 @@ STABLE_DIFFUSION: Table = {"generate, set": {"strength": 0.8, "prompt": "a {name
 
 GENERATOR: Table = {
     "autoencoder, latents, write": {"data": "…", "limit": 3, "size": 16, "resize": "squash"},
-    "autoencoder, latents": {"max_pixels": 10**6, "max_value": 4095},
+    "autoencoder, latents": {"max_pixels": 10**6, "max_value": 4095, "check_content": True},
     "autoencoder, generator, write": {"seed": 1},
     "autoencoder, write": QUANTIZE["autoencoder, set"],
     "latents, write": {"posterior": "sample", "dtype": "bfloat16", "flip": True, "batch_encode": 3, "codec": "…"},
@@ -176,7 +177,7 @@ _CLIP = {
 }
 PROJECTOR: Table = {
     "pixels of a class, write": {"data": "…", "limit": 9, "resize": "squash", "channels": 1},
-    "pixels of a class": {"size": 12, "max_pixels": 10**6, "max_value": 4095},
+    "pixels of a class": {"size": 12, "max_pixels": 10**6, "max_value": 4095, "check_content": True},
     "clip, write": {f"clip_training.{name}": value for name, value in _CLIP.items()},
     "clip, fit": {"templates": ["a {}"]},
     "clip, fit, teachers, write": {"seed": 1, "holdout": 1},

@@ -112,6 +112,7 @@ def test_what_restarts_would_not_mend_ends_a_training_with_its_cause(runner: Ray
     with pytest.raises(RaycondError, match=r"^the loss is nan at step 7$"):
         runner.train(CountingJob(str(tmp_path), fails_at=7), CPU)
     assert CountingJob(str(tmp_path)).state() == b"4"
+    assert [path.name for path in tmp_path.iterdir()] == ["state.safetensors"]
 
 
 @pytest.mark.slow

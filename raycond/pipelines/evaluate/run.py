@@ -126,7 +126,7 @@ def prepare(
     with named("--labeler"):
         _, labels_digest = registry.identity(config.labeler, classes)
     if val is None:
-        source, val = _sources(config, sets[0], baselines)
+        source, val = _sources(config, sets, baselines)
     layout = GridLayout(config.out)
     return GridRun(config, layout, sets, ipcs, recipe, options, baselines, source, val, labels_digest, digest)
 
@@ -160,8 +160,16 @@ def _baselines(config: GridConfig, recipe: protocol.Recipe) -> tuple[str, ...]:
     return tuple(dict.fromkeys(chosen))
 
 
-def _sources(config: GridConfig, first: OpenedSet, baselines: tuple[str, ...]) -> tuple[RowSource | None, RowSource]:
+WAYS_OUT = (
+    "Give --val URI for other images, or make the set with --val-share 0.1, which holds a tenth of each class out"
+)
+
+
+def _sources(
+    config: GridConfig, sets: Sequence[OpenedSet], baselines: tuple[str, ...]
+) -> tuple[RowSource | None, RowSource]:
     """The source of the baselines (None without them) and the validation images."""
+    first = sets[0]
     layout = Layout(first.path.rpartition("/")[0])
     run = _json(layout.config) if files.exists(layout.config) else {}
     about, classes = first.manifest.content["config"], first.manifest.classes
@@ -179,13 +187,31 @@ def _sources(config: GridConfig, first: OpenedSet, baselines: tuple[str, ...]) -
         "image_root": config.image_root or run.get("image_root"),
     }
     if not baselines and share is None:
-        return None, validation_source(classes, data or "", val, options, first.path)
+        return None, validation_source(classes, data or "", val, options, first.path, WAYS_OUT)
+    if share is not None and not config.allow_overlap:
+        _require_held_out(sets, share)
     if data is None:
         raise UserError(f"--data: baselines need the source of {first.path}: give --data URI, or --baselines none")
     with named("--data"):
         source = open_source(data, split="train", limit=about.get("limit"), **options)
     require_same(classes, source.classes, first.path, f"--data {data}")
-    return with_validation(source, data, val, share, int(first.manifest.content["seed"]), options)
+    return with_validation(source, data, val, share, int(first.manifest.content["seed"]), options, WAYS_OUT)
+
+
+def _require_held_out(sets: Sequence[OpenedSet], share: float) -> None:
+    """Raise UserError for a set that was made from the images that are to be tested on.
+
+    Which images a share holds out is decided by the seed of the first set.
+    """
+    seed = sets[0].manifest.content["seed"]
+    for one in sets:
+        content = one.manifest.content
+        if (content["config"].get("val_share"), content["seed"]) != (share, seed):
+            raise UserError(
+                f"--val-share {share:g}: {one.path} was made without holding these images out, and would be tested on "
+                f"what it was made from; make it with --val-share {share:g} --seed {seed}, or give --val URI "
+                "(--allow-overlap goes on all the same)"
+            )
 
 
 def _built_in(first: OpenedSet) -> str | None:
