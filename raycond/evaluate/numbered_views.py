@@ -38,11 +38,12 @@ def image_ids(images: Tensor) -> Tensor:
 
 def settings(protocol: EvaluationProtocol) -> dict[str, Any]:
     """All of a protocol that changes a view, as it comes back from JSON. Raises UserError for a protocol with DSA."""
-    if protocol.dsa is not None:
-        raise UserError(
-            f"protocol {protocol.name}: dsa picks one operation for a whole batch, so that a view is not a function "
-            "of its image: stored labels need --set dsa=null"
-        )
+    for name in ("dsa", "diffaug"):
+        if getattr(protocol, name) is not None:
+            raise UserError(
+                f"protocol {protocol.name}: {name} picks one operation for a whole batch, so that a view is not a "
+                f"function of its image: stored labels need --set {name}=null"
+            )
     values = {name: getattr(protocol, name) for name in SETTINGS}
     if protocol.mix == "none":
         values |= {"mix_beta": None, "mix_probability": None}

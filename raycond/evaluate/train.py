@@ -25,6 +25,7 @@ from raycond.labels.stored.labels import StoredLabels
 from raycond.methods.kernels.whitening import Preprocessing
 from raycond.models import students
 from raycond.training import augment
+from raycond.training.augment.diffaug import diffaug
 
 if TYPE_CHECKING:
     from raycond.labels.registry import Labeler
@@ -183,17 +184,23 @@ class _Training:
             return self.normalizer(views), targets
         p, generator = self.protocol, self.generator
         views = augmented(in_unit(self.images[index]), p, generator)
-        pair = mixed(views, p, generator)
-        views = views if pair is None else pair.images
+        pair = None
+        if not p.diffaug:
+            pair = mixed(views, p, generator)
+            views = views if pair is None else pair.images
         seen = views if self.normalized else self.normalizer(views)
         if p.dsa:
             seen = augment.dsa(seen, p.dsa, generator, rotate=p.dsa_rotate)
+        elif p.diffaug:
+            seen = diffaug(seen, p.diffaug, generator)
+            pair = mixed(seen, p, generator)
+            seen = seen if pair is None else pair.images
         soft = None
         if self.fixed is not None:
             soft = self.fixed[index]
         elif self.labeler is not None:
             assert self.labeler.logits is not None
-            soft = self.labeler.logits(self.normalizer.undo(seen).clamp(0, 1) if p.dsa else views)
+            soft = self.labeler.logits(self.normalizer.undo(seen).clamp(0, 1) if p.dsa or p.diffaug else views)
         return seen, Targets(
             self.labels[index],
             self.weights[index],
