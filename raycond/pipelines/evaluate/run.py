@@ -226,11 +226,12 @@ def _run(run: GridRun) -> None:
     files.write_bytes(run.layout.summary, summary(run).encode())
 
 
-def train(run: GridRun, runner: Runner, rows: Sequence[str] = ()) -> None:
+def train(run: GridRun, runner: Runner, rows: Sequence[str] = (), more: Sequence[Contender] = ()) -> None:
     """Train what has no record yet; `run` gets the rows and the failures.
 
     rows: the kinds of methods that are wanted, such as `random` or `ddoq` (`method_names.kind_of`); all if there are
-    none. Raises UserError if no node of the cluster can hold a trial.
+    none. more: contenders beside the sets and the baselines. Raises UserError if no node of the cluster can hold a
+    trial.
     """
     config = run.config
     resources = Resources(config.cpus_per_trial, config.gpus_per_trial, "trial")
@@ -238,7 +239,7 @@ def train(run: GridRun, runner: Runner, rows: Sequence[str] = ()) -> None:
         raise UserError(f"--gpus-per-trial {resources.gpus:g}: there is no GPU")
     runner.require(resources)
     with run.timed("decode"):
-        trials = _trials(run, runner, runner.device(resources), rows)
+        trials = _trials(run, runner, runner.device(resources), rows, more)
     if trials and config.labeler != "hard":
         run.agreement = _agreement(run, trials[0], runner)
     missing = []
@@ -274,7 +275,7 @@ def _agreement(run: GridRun, trial: Trial, runner: Runner) -> Agreement | None:
     return agreement
 
 
-def _trials(run: GridRun, runner: Runner, device: str, rows: Sequence[str]) -> list[Trial]:
+def _trials(run: GridRun, runner: Runner, device: str, rows: Sequence[str], more: Sequence[Contender]) -> list[Trial]:
     """Decode what trainings share, choose nothing twice, and list every training."""
     val_digest = source_digest(class_fingerprints(run.val, "list val"))
     if run.source is not None:
@@ -288,7 +289,7 @@ def _trials(run: GridRun, runner: Runner, device: str, rows: Sequence[str]) -> l
             allow=run.config.allow_overlap,
         )
     run.normalization = normalization(run)
-    contenders = from_sets(run.sets, run.ipcs, run.config.weights)
+    contenders = [*from_sets(run.sets, run.ipcs, run.config.weights), *more]
     if run.source is not None:
         option = "--methods" if rows else "--baselines"
         contenders = [*_from_source(run, runner, run.source, device, option), *contenders]
