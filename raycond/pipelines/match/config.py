@@ -30,7 +30,11 @@ from raycond.runtime.resources import Resources
 
 MOST_ENTRIES = 5000  # of a loss curve, where no other number is asked for
 _SECTIONS: dict[str, Any] = {"sampling": SamplingConfig, "training": NetworkTraining}
-_OWN = ("method", "ipc", "network", "iterations", "factor", "init")  # have options of their own
+_OWN = {name: name for name in ("method", "ipc", "network", "iterations", "factor", "init")} | {
+    "sampling.kind": "sampling",
+    "sampling.clusters": "clusters",
+    "sampling.recluster": "recluster",
+}  # settings that have options of their own
 
 
 def datasets() -> tuple[str, ...]:
@@ -40,9 +44,9 @@ def datasets() -> tuple[str, ...]:
 
 def settings() -> tuple[str, ...]:
     """The names that --set takes."""
-    plain = [one.name for one in fields(MatchConfig) if one.name not in (*_SECTIONS, *_OWN)]
+    plain = [one.name for one in fields(MatchConfig) if one.name not in _SECTIONS]
     inside = [f"{name}.{one.name}" for name, kind in _SECTIONS.items() for one in fields(kind)]
-    return (*plain, *inside)
+    return tuple(name for name in (*plain, *inside) if name not in _OWN)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -192,7 +196,10 @@ class MatchingConfig(
         if "none" in self.baselines and len(self.baselines) > 1:
             raise ValueError("--baselines: none goes with no other")
         if self.published not in published.DATASETS:
-            raise ValueError(f"--published: expected one of {', '.join(published.DATASETS)}, not {self.published!r}")
+            hint = did_you_mean(self.published, published.DATASETS)
+            raise ValueError(
+                f"--published: expected one of {', '.join(published.DATASETS)}{hint}, not {self.published!r}"
+            )
         if self.sampling != "dream" and (self.clusters or self.recluster):
             name = "clusters" if self.clusters else "recluster"
             raise ValueError(f"--{name}: goes with --sampling dream")
@@ -271,8 +278,7 @@ class MatchingConfig(
         known = settings()
         for name in self.changes:
             if name not in known:
-                options = [own for own in _OWN if own == name]
-                hint = f": give --{options[0]}" if options else did_you_mean(name, known)
+                hint = f": give --{_OWN[name]}" if name in _OWN else did_you_mean(name, known)
                 raise ValueError(f"--set {name}: is not a setting{hint}. Settings: {', '.join(known)}")
         return self.changes
 
