@@ -203,7 +203,7 @@ class MatchLayout(Layout):
 
     @property
     def medoids(self) -> str:
-        """Record of the real images that stand for each class."""
+        """Folder of the records of the real images that stand for each class."""
         return files.join(self.out, "work", "medoids")
 
     @property

@@ -50,6 +50,19 @@ def settings() -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class MatchedImages(ImageOptions):
+    """The form in which images are decoded."""
+
+    GROUP = "image"
+
+    size: int = option(0, ge=0, unset="that of --published")
+    """Pixels on each side of the square that images are brought to when they are read."""
+
+    channels: Literal[0, 1, 3] = option(0, unset="that of --published")
+    """Channels of the images: 1 for gray, 3 for color."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class MatchingOptions(Configuration):
     """How images are optimized. What is not given has the value of the method's paper on the data set --published."""
 
@@ -170,19 +183,13 @@ class MatchingConfig(
     RunOptions,
     SourceOptions,
     ValidationSource,
-    ImageOptions,
+    MatchedImages,
     MatchingOptions,
     ResultOptions,
     PhaseOptions,
     MessageOptions,
 ):
     """Everything that `raycond match` can be given."""
-
-    size: int = option(0, ge=0, unset="that of --published")
-    """Pixels on each side of the square that images are brought to when they are read."""
-
-    channels: Literal[0, 1, 3] = option(0, unset="that of --published")
-    """Channels of the images: 1 for gray, 3 for color."""
 
     def __post_init__(self) -> None:
         if not self.data:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from raycond.core import records
-from raycond.core.errors import RaycondError
+from raycond.core import files, records
+from raycond.core.errors import RaycondError, UserError
 from raycond.core.progress import Progress
 from raycond.core.seeds import seed_of
 from raycond.data.class_arrays import ArrayFiles, Pixels
@@ -30,20 +30,24 @@ class _Task:
 
 
 def medoids(
-    runner: Runner, source: Source, decoded: ClassFiles, ipcs: Sequence[int], *, seed: int, record: str
+    runner: Runner, source: Source, decoded: ClassFiles, ipcs: Sequence[int], *, seed: int, folder: str
 ) -> dict[int, list[tuple[str, ...]]]:
     """IPC → for each class the ids of as many real images: those nearest to the centers of k-means clusters of its
-    pixels, largest cluster first. They are computed once; record: where their record lies. Raises RaycondError, naming
-    the class, where they cannot be."""
-    expected = records.fingerprint(stage="medoids", pixels=decoded.digest, ipcs=list(ipcs), seed=seed)
-    facts = records.find(record, expected)
-    if facts is None:
-        rows = _rows(runner, source, decoded.found, tuple(ipcs), seed)
-        facts = records.finish(record, expected, None, rows={str(ipc): found for ipc, found in rows.items()})
+    pixels, largest cluster first. They are computed once; folder: where their records lie. Raises RaycondError, naming
+    the class, where they cannot be, and UserError where the source has other images than were decoded."""
+    expected = {
+        ipc: records.fingerprint(stage="medoids", pixels=decoded.digest, ipc=ipc, seed=seed) for ipc in sorted(ipcs)
+    }
+    places = {ipc: files.join(folder, f"ipc{ipc}") for ipc in expected}
+    facts = {ipc: records.find(places[ipc], expected[ipc]) for ipc in expected}
+    missing = tuple(ipc for ipc, known in facts.items() if known is None)
+    for ipc, rows in _rows(runner, source, decoded.found, missing, seed).items() if missing else ():
+        facts[ipc] = records.finish(places[ipc], expected[ipc], None, rows=rows)
     kept = [_kept(source, decoded, label) for label in range(len(source.classes))]
     return {
-        ipc: [tuple(ids[row] for row in rows) for ids, rows in zip(kept, facts["rows"][str(ipc)], strict=True)]
-        for ipc in ipcs
+        ipc: [tuple(ids[row] for row in rows) for ids, rows in zip(kept, known["rows"], strict=True)]
+        for ipc, known in facts.items()
+        if known is not None
     }
 
 
@@ -84,7 +88,7 @@ def _kept(source: Source, decoded: ClassFiles, label: int) -> list[str]:
     bad = {record.id for record in decoded.bad if record.label == label}
     ids = [ref.id for ref in source.refs(label) if ref.id not in bad]
     if len(ids) != decoded.found.counts[label]:
-        raise RaycondError(
+        raise UserError(
             f"class {source.classes.ids[label]}: {decoded.found.counts[label]} images were decoded and "
             f"{len(ids)} are listed; has the source changed meanwhile? Run again"
         )

@@ -97,12 +97,14 @@ def _phase(
     return PhaseTrial(f"{config.row} {name}", name, job, fingerprint, device, Request(threads, gpus))
 
 
-def carry_out(trials: Sequence[PhaseTrial], runner: Runner, *, folder: str, at_once: int) -> tuple[int, list[str]]:
-    """Work on every phase that has no valid record; how many these were, and one text for each that failed."""
-    missing = [trial for trial in trials if trial.finished() is None]
+def carry_out(
+    trials: Sequence[PhaseTrial], missing: Sequence[PhaseTrial], runner: Runner, *, folder: str, at_once: int
+) -> list[str]:
+    """Work on the phases of `trials` that are missing; one text for each that failed. folder: for what the runner
+    itself leaves. at_once: 0 for as many as fit."""
     with PhaseProgress(trials, missing) as watcher:
         runner.trials(missing, watcher, folder=folder, at_once=at_once)
-    return len(missing), watcher.failures
+    return watcher.failures
 
 
 class PhaseProgress:

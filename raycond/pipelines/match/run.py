@@ -131,12 +131,11 @@ def _stages(config: MatchingConfig, run: MatchRun, runner: Runner) -> None:
     with run.timed("decode"):
         decoded = _decoded(config, run, runner, fingerprints)
     constants = config.constants or _measured(decoded)
-    if len(constants[0]) != config.depth:
+    if config.constants and len(constants[0]) != config.depth:
         raise UserError(
             f"--normalization published: {config.published} has {len(constants[0])} channels and the images have "
             f"{config.depth}; give measured"
         )
-    _say_memory(config, decoded.found.counts, runner)
     run.phases = phases(
         config,
         run.layout,
@@ -145,15 +144,17 @@ def _stages(config: MatchingConfig, run: MatchRun, runner: Runner) -> None:
         constants=constants,
         device=runner.device(config.resources),
     )
+    missing = [trial for trial in run.phases if trial.finished() is None]
+    _say_memory(missing, config.shape, decoded.found.counts)
     with run.timed("match"):
-        computed, failures = carry_out(
-            run.phases, runner, folder=files.join(run.layout.work, "tune"), at_once=config.workers
+        failures = carry_out(
+            run.phases, missing, runner, folder=files.join(run.layout.work, "tune"), at_once=config.workers
         )
-    run.computed, run.failures = computed, run.failures + failures
+    run.computed, run.failures = len(missing), run.failures + failures
     if failures:
         return
     with run.timed("medoids"):
-        ids = medoids(runner, run.source, decoded, config.ipc, seed=config.seed, record=run.layout.medoids)
+        ids = medoids(runner, run.source, decoded, config.ipc, seed=config.seed, folder=run.layout.medoids)
     with run.timed("write"):
         _write_set(config, run, decoded, constants, ids)
     if config.evaluate:
@@ -194,15 +195,12 @@ def _measured(decoded: ClassFiles) -> tuple[tuple[float, ...], tuple[float, ...]
     return pixels.statistics(torch.arange(len(pixels)))
 
 
-def _say_memory(config: MatchingConfig, counts: Sequence[int], runner: Runner) -> None:
-    """Tell what each phase that is still to be done will hold on its device."""
-    device = runner.device(config.resources)
-    classes = -(-len(counts) // config.parts)
-    for ipc in config.ipc:
-        needed = memory_plan(
-            config.matching(ipc), shape=config.shape, counts=counts, classes=classes, device=device
-        ).total
-        print(f"memory     ipc{ipc}: {needed / 2**20:,.0f} MiB on the {device} of a phase", file=sys.stderr)
+def _say_memory(phases: Sequence[PhaseTrial], shape: tuple[int, int, int], counts: Sequence[int]) -> None:
+    """Tell what each phase that is to be done will hold on its device."""
+    for phase in phases:
+        classes, device = len(phase.job.labels), phase.device
+        needed = memory_plan(phase.job.config, shape=shape, counts=counts, classes=classes, device=device).total
+        print(f"memory     {phase.slug}: {needed / 2**20:,.0f} MiB on its {device}", file=sys.stderr)
 
 
 def _write_set(

@@ -104,14 +104,9 @@ def test_the_first_snapshot_is_the_start_and_the_last_the_result(trial: PhaseTri
 
 def test_damaged_state_is_an_error_that_names_the_way_out(trial: PhaseTrial) -> None:
     files.write_bytes(trial.job.place, b"x" * 50)
-    failures = carry_out([trial], LocalRunner(), folder="", at_once=0)[1]
+    failures = carry_out([trial], [trial], LocalRunner(), folder="", at_once=0)
     assert len(failures) == 1
     assert "delete it, and the training starts again" in failures[0]
-
-
-def test_finished_phases_are_not_worked_on(trial: PhaseTrial) -> None:
-    assert carry_out([trial], LocalRunner(), folder="", at_once=0) == (1, [])
-    assert carry_out([trial], LocalRunner(), folder="", at_once=0) == (0, [])
 
 
 def test_progress_of_two_phases(trial: PhaseTrial) -> None:
