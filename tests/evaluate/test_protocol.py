@@ -166,7 +166,7 @@ def test_a_new_name_makes_no_record_stale() -> None:
     assert identity["smoothing"] == preset("rded").cosine_smoothing
     assert identity["normalise"] == "imagenet"
     assert {"cosine_smoothing", "normalize"}.isdisjoint(identity)
-    assert len(identity) == len(preset("rded").to_dict())
+    assert len(identity) == len(preset("rded").to_dict()) - 1  # diffaug came later
     assert EvaluationProtocol.from_dict(identity) == preset("rded")
     assert files.digest(preset("rd3").identity()).startswith("ad1c2980bc98")
 
@@ -256,3 +256,28 @@ def test_bytes_that_are_no_text_and_pipes(tmp_path: Path) -> None:
 def test_settings_of_the_command_line_that_are_no_yaml(value: str) -> None:
     with pytest.raises(UserError, match=r"--set lr=.*not valid YAML"):
         parse_settings([f"lr={value}"])
+
+
+def test_idc_is_the_recipe_of_its_code() -> None:
+    idc = preset("idc")
+    assert (idc.epochs, idc.batch, idc.optimizer, idc.lr, idc.momentum, idc.weight_decay) == (
+        *(1000, 64, "sgd", 0.01, 0.9, 5e-4),
+    )
+    assert (idc.gamma, idc.mix, idc.mix_probability, idc.normalize) == (0.2, "cutmix", 0.5, "real")
+    assert idc.milestones == pytest.approx((2 / 3, 5 / 6))
+    assert idc.diffaug == "color_crop_flip_scale_rotate"
+    assert "flip" not in str(preset("idc-digits").diffaug)
+    assert (preset("idc-mnist").mix, preset("idc-mnist").diffaug) == ("none", preset("idc-digits").diffaug)
+    assert preset("dc-bench-dsa-digits").dsa == "color_crop_cutout_scale_rotate"
+
+
+def test_a_setting_that_came_later_makes_no_record_stale() -> None:
+    assert "diffaug" not in preset("quick").identity()
+    assert preset("idc").identity()["diffaug"] == "color_crop_flip_scale_rotate"
+
+
+def test_two_augmentations_of_one_kind_are_refused() -> None:
+    with pytest.raises(UserError, match="dsa and diffaug are two"):
+        preset("idc").override(dsa="color_crop")
+    with pytest.raises(UserError, match="diffaug: .*'magic'"):
+        preset("idc").override(diffaug="color_magic")

@@ -29,6 +29,7 @@ from raycond.pipelines.evaluate.config import GridConfig, load_grid_config
 from raycond.pipelines.evaluate.contenders import Baseline, Baselines, Contender, OpenedSet, from_sets, open_sets
 from raycond.pipelines.evaluate.live import LiveTable
 from raycond.pipelines.evaluate.memory import with_requests
+from raycond.pipelines.evaluate.normalization import normalization
 from raycond.pipelines.evaluate.selections import with_shared_images
 from raycond.pipelines.evaluate.summary import GridRun, build_report, summary
 from raycond.pipelines.evaluate.trial import Trial
@@ -251,11 +252,12 @@ def _run(run: GridRun) -> None:
     files.write_bytes(run.layout.summary, summary(run).encode())
 
 
-def train(run: GridRun, runner: Runner, rows: Sequence[str] = ()) -> None:
+def train(run: GridRun, runner: Runner, rows: Sequence[str] = (), more: Sequence[Contender] = ()) -> None:
     """Train what has no record yet; `run` gets the rows and the failures.
 
     rows: the kinds of methods that are wanted, such as `random` or `ddoq` (`method_names.kind_of`); all if there are
-    none. Raises UserError if no node of the cluster can hold a trial.
+    none. more: contenders beside the sets and the baselines. Raises UserError if no node of the cluster can hold a
+    trial.
     """
     config = run.config
     resources = Resources(config.cpus_per_trial, config.gpus_per_trial, "trial")
@@ -263,7 +265,7 @@ def train(run: GridRun, runner: Runner, rows: Sequence[str] = ()) -> None:
         raise UserError(f"--gpus-per-trial {resources.gpus:g}: there is no GPU")
     runner.require(resources)
     with run.timed("decode"):
-        trials = _trials(run, runner, runner.device(resources), rows)
+        trials = _trials(run, runner, runner.device(resources), rows, more)
     if trials and config.labeler != "hard":
         run.agreement = _agreement(run, trials[0], runner)
     missing = []
@@ -299,7 +301,7 @@ def _agreement(run: GridRun, trial: Trial, runner: Runner) -> Agreement | None:
     return agreement
 
 
-def _trials(run: GridRun, runner: Runner, device: str, rows: Sequence[str]) -> list[Trial]:
+def _trials(run: GridRun, runner: Runner, device: str, rows: Sequence[str], more: Sequence[Contender]) -> list[Trial]:
     """Decode what trainings share, choose nothing twice, and list every training."""
     val_digest = source_digest(class_fingerprints(run.val, "list val"))
     if run.source is not None:
@@ -312,7 +314,8 @@ def _trials(run: GridRun, runner: Runner, device: str, rows: Sequence[str]) -> l
             record=run.layout.overlap,
             allow=run.config.allow_overlap,
         )
-    contenders = from_sets(run.sets, run.ipcs, run.config.weights)
+    run.normalization = normalization(run)
+    contenders = [*from_sets(run.sets, run.ipcs, run.config.weights), *more]
     if run.source is not None:
         option = "--methods" if rows else "--baselines"
         contenders = [*_from_source(run, runner, run.source, device, option), *contenders]
@@ -400,6 +403,7 @@ def _cells(run: GridRun, contender: Contender, ipc: int | None, student: str, se
         labeler=run.config.labeler,
         set=contender.label,
         weights=contender.weights,
+        normalization=run.normalization,
     )
     yield cell
     if run.config.scores:
