@@ -17,6 +17,7 @@ from raycond.evaluate.losses import Targets
 from raycond.evaluate.numbered_views import SeededViews, Views, image_ids, settings
 from raycond.evaluate.protocol import EvaluationProtocol
 from raycond.labels.stored.labels import Encoding, StoredLabels, write_labels
+from raycond.training.augment import drawn
 
 if TYPE_CHECKING:
     from raycond.labels.registry import Labeler
@@ -74,6 +75,7 @@ def store_labels(
                 "labeler": {"name": labeler.name, "digest": labeler.digest},
                 "seed": seed,
                 "views": settings(protocol),
+                **drawn(protocol.scale, protocol.jitter),
                 "shape": list(train.images.shape[1:]),
             },
         )
@@ -153,3 +155,9 @@ def _require_fit(protocol: EvaluationProtocol, classes: int, stored: StoredLabel
                 f"{stored.folder}: its labels are of views with {name}={before}, and protocol {protocol.name} "
                 f"has {name}={value}: use --set {name}={before}, or store labels for this protocol"
             )
+    expected = drawn(protocol.scale, protocol.jitter).get("drawn", 1)
+    if (before := stored.about.get("drawn", 1)) != expected:
+        raise UserError(
+            f"{stored.folder}: its labels are of views that another version of raycond drew (way {before} of drawing "
+            f"crops and color jitter; this version has way {expected}): store labels again"
+        )

@@ -43,6 +43,7 @@ from raycond.report import write_grid_report
 from raycond.runtime.open import open_runner
 from raycond.runtime.resources import Resources
 from raycond.runtime.runner import Runner
+from raycond.training.augment import DRAWN
 
 PROXIED = tuple(kind for kind in coresets.CORESETS.names() if kind != "medoid")  # coresets that a proxy chooses
 MAY_CHANGE = ("out", "max_bad", "trials_at_once", "gpus_per_trial", "cpus_per_trial", "runner", "dashboard", "verbose")
@@ -330,7 +331,7 @@ def _proxy(run: GridRun, runner: Runner, split: str, digest: str, device: str) -
     c = run.config
     expected = records.fingerprint(
         stage="proxy", data=digest, options=str(run.options), student=c.proxy_student, nets=c.proxy_nets,
-        steps=c.proxy_steps, device=device,
+        steps=c.proxy_steps, device=device, drawn=DRAWN,
     )  # fmt: skip
     if records.find(run.layout.proxy, expected) is None:
         task = (split, len(run.classes), c, run.layout.proxy, device)

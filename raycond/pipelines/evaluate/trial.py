@@ -10,6 +10,7 @@ from raycond.core import records
 from raycond.evaluate.cell import Cell, run_cell
 from raycond.evaluate.table import Check, Row
 from raycond.runtime.trials import Request
+from raycond.training.augment import drawn
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class Trial:
             data=data,
             test=test,
             device=cell.device,
+            **drawn(cell.protocol.scale, cell.protocol.jitter),
         )
         return cls(cell, place, fingerprint, data, images, tests, held)
 

@@ -35,6 +35,7 @@ from raycond.pipelines.stages.pixels import PixelSpec
 from raycond.runtime.job import TrainingJob
 from raycond.runtime.resources import Resources
 from raycond.runtime.runner import Runner
+from raycond.training.augment import drawn
 
 GetRunner = Callable[[], Runner]
 ROUNDING_CLASSES, ROUNDING_IMAGES = 8, 64  # at most, that show what rounding the delta changes
@@ -181,6 +182,7 @@ def _clip(config: ProjectorConfig, run: ProjectorRun, runner: GetRunner, learnt:
         held_out=config.holdout,
         texts=texts,
         seed=config.seed,
+        **drawn(config.clip_training.scale),
     )
     found = records.find(layout.clip_record, expected)
     if found is not None and records.all_whole(layout.clip, found["files"]):
@@ -217,6 +219,7 @@ def _teachers(
         pixels=pixels,
         held_out=config.holdout,
         seed=config.seed,
+        **drawn(config.teacher.scale),
     )
     folder = run.layout.teachers(expected)
     names = [checkpoint("", epoch).lstrip("/") for epoch in config.teacher.keep]
@@ -267,6 +270,7 @@ def _fit(
         pixels=decoded.digest,
         held_out=config.holdout,
         seed=config.seed,
+        **drawn(config.fit.scale),
     )
     about = _about(config, run, taught, decoded)
     expected = records.fingerprint(training=training, about=about, dtype=config.dtype)
