@@ -10,7 +10,6 @@ from raycond.core.errors import UserError
 from raycond.training.augment import jitter, lighting
 from tests.training.augment.make import generator, images
 
-
 VALUES = (0.4, 1.5, 0.1)
 
 
