@@ -46,13 +46,13 @@ class Cell:
     """In label order."""
 
     options: Decoding
-    """How real images are decoded; its size is that of training and test images."""
+    """How real training images are decoded; its size is that of the condensed set."""
 
     train: TrainingImages
     """Where the training images come from."""
 
     test: str
-    """A decoded split whose images have `decoded_side(options.size, protocol)` pixels a side."""
+    """A decoded split whose images have `protocol.test_side(options.size)` pixels a side."""
 
     device: str
     """Where the student is trained and tested."""
@@ -89,9 +89,10 @@ def run_cell(cell: Cell, report: Callable[[Check], None] | None = None) -> Row:
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     split = pixels(cell.test, len(cell.classes))
-    if (side := split.images.shape[-1]) < cell.options.size:
-        raise UserError(f"{cell.test}: test images of {side} pixels have no central {cell.options.size}")
-    tests = EvaluationImages.of(split, crop=cell.options.size if side > cell.options.size else None)
+    view = cell.protocol.view_size or cell.options.size
+    if (side := split.images.shape[-1]) < view:
+        raise UserError(f"{cell.test}: test images of {side} pixels have no central {view}")
+    tests = EvaluationImages.of(split, crop=view if side > view else None)
     labeler = open_labeler(cell.labeler, classes=cell.classes, device=cell.device)
     train = cell.train.load(len(cell.classes), cell.options)
     evaluated = incremental if cell.protocol.tasks > 1 else train_and_test
@@ -124,11 +125,6 @@ def run_cell(cell: Cell, report: Callable[[Check], None] | None = None) -> Row:
         memory=torch.cuda.max_memory_reserved() if cuda else peak_memory(),
         curve=outcome.curve,
     )
-
-
-def decoded_side(size: int, protocol: EvaluationProtocol) -> int:
-    """Pixels a side at which test images are decoded, so that the protocol's central crop leaves `size`."""
-    return round(size / protocol.test_crop)
 
 
 def peak_memory() -> int:

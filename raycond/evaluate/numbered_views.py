@@ -18,11 +18,13 @@ from torch import Tensor
 from raycond.core import files
 from raycond.core.errors import UserError
 from raycond.evaluate.protocol import EvaluationProtocol
+from raycond.evaluate.views import resized
 from raycond.training.augment import color
 from raycond.training.augment.color import jittered
 from raycond.training.augment.geometry import CROP_DRAWS, crop_boxes, mirror, resized_crop, take
 
 SETTINGS = ("shuffle", "scale", "shift", "flip", "jitter", "lighting", "mix", "mix_beta", "mix_probability")
+SIZES = ("train_size", "view_size")  # which change a view where the protocol has them
 # every draw has its own place: to switch one setting off changes no other draw
 _SHUFFLE, _CROP, _SHIFT, _FLIP, _JITTER, _LIGHTING, _COIN, _SECOND_IMAGE, _SHARE, _BOX = range(0, 10 * 2**20, 2**20)
 _GOLDEN, _FIRST, _SECOND = (n - 2**64 for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
@@ -43,6 +45,7 @@ def settings(protocol: EvaluationProtocol) -> dict[str, Any]:
             "of its image: stored labels need --set dsa=null"
         )
     values = {name: getattr(protocol, name) for name in SETTINGS}
+    values |= {name: value for name in SIZES if (value := getattr(protocol, name)) is not None}
     if protocol.mix == "none":
         values |= {"mix_beta": None, "mix_probability": None}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
@@ -94,8 +97,8 @@ class SeededViews:
         p, images = self.protocol, self.images[rows].float() / 255
         if p.shuffle > 1:
             images = _shuffled(images, p.shuffle, draws)
-        if p.scale is not None:
-            images = _cropped(images, p.scale, draws)
+        side = p.view_side(images.shape[-1])
+        images = resized(images, side) if p.scale is None else _cropped(images, p.scale, draws, side)
         if p.shift:
             images = _shifted(images, p.shift, draws)
         if p.flip:
@@ -149,10 +152,10 @@ def _patches(order: Tensor, side: int) -> Tensor:
     return torch.where(place < order.shape[1], moved, pixel)
 
 
-def _cropped(images: Tensor, scale: tuple[float, float], draws: _Draws) -> Tensor:
+def _cropped(images: Tensor, scale: tuple[float, float], draws: _Draws, side: int) -> Tensor:
     """`augment.random_crop_scale`."""
     height, width = images.shape[2:]
-    return resized_crop(images, crop_boxes(draws.uniform(_CROP, CROP_DRAWS), height, width, scale), (height, width))
+    return resized_crop(images, crop_boxes(draws.uniform(_CROP, CROP_DRAWS), height, width, scale), (side, side))
 
 
 def _shifted(images: Tensor, fraction: float, draws: _Draws) -> Tensor:

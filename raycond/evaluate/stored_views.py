@@ -16,6 +16,7 @@ from raycond.data.labelled import LabelledImages
 from raycond.evaluate.losses import Targets
 from raycond.evaluate.numbered_views import SeededViews, Views, image_ids, settings
 from raycond.evaluate.protocol import EvaluationProtocol
+from raycond.evaluate.views import prepared
 from raycond.labels.stored.labels import Encoding, StoredLabels, write_labels
 from raycond.training.augment import drawn
 
@@ -50,7 +51,7 @@ def store_labels(
         raise UserError(
             f"labeler {labeler.name}: labels of views come from one that labels views, such as teacher:NAME"
         )
-    train, logits = train.at_most(protocol.max_size), labeler.logits
+    train, logits = prepared(train, protocol), labeler.logits
     ids = image_ids(train.images)
     seen = SeededViews(train.images.to(device), ids, protocol, seed)
 

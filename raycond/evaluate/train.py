@@ -20,7 +20,7 @@ from raycond.evaluate.optimizer import ScheduledOptimizer
 from raycond.evaluate.protocol import EvaluationProtocol
 from raycond.evaluate.stored_views import StoredViews
 from raycond.evaluate.table import Check
-from raycond.evaluate.views import Normalizer, augmented, mixed
+from raycond.evaluate.views import Normalizer, augmented, mixed, prepared
 from raycond.labels.stored.labels import StoredLabels
 from raycond.models import students
 from raycond.training import augment
@@ -73,11 +73,11 @@ def train_and_test(
     Raises UserError for what does not fit together and RaycondError where the loss stops being finite.
     """
     tests = EvaluationImages.of(test) if isinstance(test, LabelledImages) else test
-    _require_fit(train, tests)
     device = torch.device(device)
     with _reproducible(seed, device, threads):
         start = time.perf_counter()
-        training = _Training(train.at_most(protocol.max_size), student, protocol, seed, device, labeler)
+        _require_fit(train, tests, protocol)
+        training = _Training(prepared(train, protocol), student, protocol, seed, device, labeler)
         tests = tests.at_most(protocol.max_size)
         curve: list[Check] = []
         for step, loss in training.run():
@@ -102,7 +102,7 @@ def trained(
     """The trained student, in eval mode, and what turns uint8 images (n, c, h, w) into its input."""
     device = torch.device(device)
     with _reproducible(seed, device, threads):
-        training = _Training(train.at_most(protocol.max_size), student, protocol, seed, device, labeler)
+        training = _Training(prepared(train, protocol), student, protocol, seed, device, labeler)
         for _ in training.run():
             pass
     return training.net.eval(), training.normalizer.of_pixels
@@ -130,7 +130,7 @@ class _Training:
         self.count = len(train)
         self.steps, self.per_epoch = protocol.total_steps(self.count), self._per_epoch()
         channels, size = train.images.shape[1:3]
-        net = students.build(student, classes=train.classes, size=size, channels=channels)
+        net = students.build(student, classes=train.classes, size=protocol.view_side(size), channels=channels)
         layout = _layout(net, device)
         self.net: nn.Module = net.to(device, memory_format=layout)  # type: ignore[call-overload]
         self.optimizer = ScheduledOptimizer(self.net, protocol, self.steps, self.per_epoch)
@@ -265,12 +265,14 @@ def _batches(n: int, protocol: EvaluationProtocol, steps: int, generator: torch.
             steps -= 1
 
 
-def _require_fit(train: LabelledImages, tests: EvaluationImages) -> None:
+def _require_fit(train: LabelledImages, tests: EvaluationImages, protocol: EvaluationProtocol) -> None:
     if train.classes != tests.classes:
         raise UserError(f"the training set has {train.classes} classes and the test set {tests.classes}")
-    if train.images.shape[1:] != tests.shape:
-        a, b = ("x".join(map(str, shape)) for shape in (train.images.shape[1:], tests.shape))
-        raise UserError(f"training images are {a} (channels, height, width) and test images {b}")
+    channels, size = train.images.shape[1:3]
+    view = protocol.view_size or size
+    if (channels, view, view) != tests.shape:
+        a, b = ("x".join(map(str, shape)) for shape in ((channels, view, view), tests.shape))
+        raise UserError(f"students see images of {a} (channels, height, width), and test images are {b}")
 
 
 def _precision(protocol: EvaluationProtocol, device: torch.device) -> contextlib.AbstractContextManager[Any]:

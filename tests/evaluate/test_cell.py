@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from raycond.core.errors import UserError
-from raycond.evaluate.cell import Cell, as_hard, as_plain, decoded_side, run_cell
+from raycond.evaluate.cell import Cell, as_hard, as_plain, run_cell
 from raycond.evaluate.protocol import preset
 from raycond.evaluate.table import Check
 from raycond.evaluate.training_sets import SetImages, SplitImages, TrainingImages
@@ -59,7 +59,6 @@ def test_classes_in_parts_are_tested_after_each(made: Made) -> None:
 def test_the_centre_of_larger_test_images_is_tested(made: Made, tmp_path: Path) -> None:
     from raycond.data.labelled import pixels, write_pixels
 
-    assert decoded_side(224, preset("rded").override(normalize="train")) == 256
     val = pixels(made.val, 4)
     framed = torch.full((len(val), 3, 10, 10), 255, dtype=torch.uint8)
     framed[:, :, 1:9, 1:9] = val.images
@@ -67,6 +66,16 @@ def test_the_centre_of_larger_test_images_is_tested(made: Made, tmp_path: Path) 
     write_pixels(uri, framed.permute(0, 2, 3, 1).numpy(), val.labels.numpy())
     images = SetImages(made.set, 3, "uniform")
     assert run_cell(cell(made, images, test=uri)).curve == run_cell(cell(made, images)).curve
+
+
+def test_views_have_their_own_size_in_training_and_in_tests(made: Made) -> None:
+    protocol = preset("quick").override(steps=2, checks=1, view_size=6)
+    images = SetImages(made.set, 3, "uniform")
+    row = run_cell(cell(made, images, protocol=protocol))  # the decoded test images have 8 pixels, and 6 are tested
+    assert row.steps == 2
+    larger = protocol.override(view_size=12)
+    with pytest.raises(UserError, match="test images of 8 pixels have no central 12"):
+        run_cell(cell(made, images, protocol=larger))
 
 
 def test_variants_change_labels_and_augmentation_only(made: Made) -> None:

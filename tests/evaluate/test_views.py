@@ -47,3 +47,21 @@ def test_the_coin_decides_which_batches_are_mixed() -> None:
     share = sum(mixed(images, protocol, generator) is not None for _ in range(400)) / 400
     assert 0.17 < share < 0.33
     assert mixed(images, protocol.override(mix_probability=0), generator) is None
+
+
+def test_views_have_the_size_of_the_protocol() -> None:
+    images = torch.rand(5, 3, 16, 16, generator=generator())
+    smaller = preset("quick").without_augmentation().override(view_size=10)
+    expected = reference.resize(images, [10, 10], antialias=True)
+    torch.testing.assert_close(augmented(images, smaller, generator()), expected, rtol=0, atol=1e-6)
+    assert augmented(images, smaller.override(scale=[0.3, 1.0]), generator()).shape == (5, 3, 10, 10)
+    assert smaller.override(max_size=8).view_side(16) == 8
+
+
+def test_training_images_are_brought_to_their_size_first() -> None:
+    pixels = torch.randint(0, 256, (300, 3, 12, 12), dtype=torch.uint8, generator=generator())
+    train = LabelledImages(pixels, torch.arange(300) % 2, 2)
+    found = prepared(train, preset("quick").override(max_size=None, train_size=9))
+    expected = reference.resize(pixels, [9, 9], antialias=True)
+    assert int((found.images.int() - expected.int()).abs().max()) <= 1
+    assert prepared(train, preset("quick").override(train_size=12)) is train

@@ -18,7 +18,7 @@ from raycond.data.quarantine import Limit
 from raycond.data.rows import RowSource
 from raycond.data.sources import Source, open_source
 from raycond.evaluate import coresets, protocol, proxy, results
-from raycond.evaluate.cell import Cell, as_hard, as_plain, decoded_side
+from raycond.evaluate.cell import Cell, as_hard, as_plain
 from raycond.evaluate.continual import seen_classes
 from raycond.evaluate.method_names import FULL, kind_of
 from raycond.labels import registry
@@ -121,6 +121,7 @@ def prepare(
     )
     baselines = _baselines(config, recipe)
     _require_fit(config, recipe, len(classes), ipcs, options)
+    _warn_of_enlarged_views(config, recipe, len(classes), ipcs, options.size)
     if set(baselines) & set(PROXIED):
         with named("--proxy-student"):
             students.build(config.proxy_student, classes=len(classes), size=options.size, channels=options.channels)
@@ -137,8 +138,8 @@ def _require_fit(
 ) -> None:
     """That every student can be built, and trained at every IPC with the labels that there are."""
     for student in config.students:
-        protocols = [recipe.resolve(ipc=ipc, classes=classes, student=student) for ipc in ipcs]
-        for size in {min(options.size, p.max_size or options.size) for p in protocols}:
+        protocols = [recipe.resolve(ipc=ipc, classes=classes, student=student, size=options.size) for ipc in ipcs]
+        for size in {p.view_side(options.size) for p in protocols}:
             with named("--students"):
                 students.build(student, classes=classes, size=size, channels=options.channels)
         for p in protocols:
@@ -149,6 +150,21 @@ def _require_fit(
                         f"its loss {p.loss} learns soft labels: give --labeler (such as teacher:resnet18), or --set "
                         "loss=cross-entropy for hard ones"
                     )
+
+
+def _warn_of_enlarged_views(
+    config: GridConfig, recipe: protocol.Recipe, classes: int, ipcs: tuple[int, ...], size: int
+) -> None:
+    """Say so where the images are stored smaller than the protocol's students see them."""
+    pairs = [(student, ipc) for student in config.students for ipc in ipcs]
+    found = [recipe.resolve(ipc=ipc, classes=classes, student=student, size=size) for student, ipc in pairs]
+    if (view := max(p.view_side(size) for p in found)) > size:
+        print(
+            f"WARNING    images are stored at {size} pixels, and students of protocol {recipe.name} see {view}: views are "
+            f"enlarged, and the accuracy is not that of a set stored at {view} pixels or more (--output-size {view}, or "
+            f"--set view_size={size} to see images as they are)",
+            file=sys.stderr,
+        )
 
 
 def _baselines(config: GridConfig, recipe: protocol.Recipe) -> tuple[str, ...]:
@@ -258,7 +274,8 @@ def train(run: GridRun, runner: Runner, rows: Sequence[str] = ()) -> None:
 def _agreement(run: GridRun, trial: Trial, runner: Runner) -> Agreement | None:
     """How the labeler agrees with the hard labels of real images, said before anything learns from it."""
     cell = trial.cell
-    task = AgreementTask(run.config.labeler, run.classes, cell.test, cell.options.size, cell.device)
+    view = cell.protocol.view_size or cell.options.size
+    task = AgreementTask(run.config.labeler, run.classes, cell.test, view, cell.device)
     with run.timed("labeler"):
         agreement = labeler_agreement(
             task,
@@ -300,7 +317,7 @@ def _trials(run: GridRun, runner: Runner, device: str, rows: Sequence[str]) -> l
             for student in run.config.students:
                 for seed in run.config.seeds:
                     for cell in _cells(run, contender, ipc, student, seed, device):
-                        side = decoded_side(run.options.size, cell.protocol)
+                        side = cell.protocol.test_side(run.options.size)
                         if side not in tests:
                             tests[side] = _decode_val(run, val_digest, side)
                         trials.append(_trial(run, contender, cell, side, val_digest, tests[side]))
@@ -366,7 +383,7 @@ def _cells(run: GridRun, contender: Contender, ipc: int | None, student: str, se
         ipc,
         student,
         seed,
-        run.recipe.resolve(ipc=ipc, classes=len(run.classes), student=student),
+        run.recipe.resolve(ipc=ipc, classes=len(run.classes), student=student, size=run.options.size),
         run.classes,
         run.options,
         contender.images(ipc, seed),
@@ -385,7 +402,9 @@ def _cells(run: GridRun, contender: Contender, ipc: int | None, student: str, se
 
 
 def _decode_val(run: GridRun, digest: str, side: int) -> int:
-    split = decode_split("val", run.val, digest, replace(run.options, size=side), run.layout.pixels(f"val-{side}"))
+    # however the set's images were resized: the sources test on bilinear, centrally cropped images
+    options = replace(run.options, size=side, resize="crop", interpolation="bilinear")
+    split = decode_split("val", run.val, digest, options, run.layout.pixels(f"val-{side}"))
     bad = {*split.bad, *run.val.bad}
     run.bad = sorted({*run.bad, *bad})
     quarantine.update(run.layout.quarantine, run.bad)

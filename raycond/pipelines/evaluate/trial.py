@@ -65,9 +65,9 @@ class Trial:
     def data_bytes(self) -> int:
         """Bytes of the images trained and tested on, as they lie on the device; a CPU keeps whole splits."""
         options = self.cell.options
-        on_cpu = 2 * (max(self.images, self.held) + self.tests)
-        count = on_cpu if self.cell.device == "cpu" else self.images + self.tests
-        return count * options.channels * options.size**2
+        view = self.cell.protocol.view_size or options.size
+        copies, images = (2, max(self.images, self.held)) if self.cell.device == "cpu" else (1, self.images)
+        return copies * options.channels * (images * options.size**2 + self.tests * view**2)
 
     @classmethod
     def of(
