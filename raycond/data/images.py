@@ -19,7 +19,17 @@ from raycond.data import arrays
 from raycond.data.decode import MAX_PIXELS, Channels, Interpolation, Resize, check, decode, square
 from raycond.data.refs import ImageRef
 
-__all__ = ["MAX_PIXELS", "Channels", "Decoding", "Interpolation", "Resize", "content_digest", "decode", "load", "load_many"]
+__all__ = [
+    "MAX_PIXELS",
+    "Channels",
+    "Decoding",
+    "Interpolation",
+    "Resize",
+    "content_digest",
+    "decode",
+    "load",
+    "load_many",
+]
 
 _MAX_BYTES = 1 << 30  # of one encoded image
 

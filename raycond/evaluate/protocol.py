@@ -63,13 +63,10 @@ class Recipe:
 
 def _holds(condition: Mapping[str, Any], ipc: int | None, classes: int, student: str, size: int) -> bool:
     values = {"ipc": float("inf") if ipc is None else ipc, "classes": classes, "size": size}
-    return (
-        all(
-            condition.get(f"{name}_min", 0) <= value <= condition.get(f"{name}_max", float("inf"))
-            for name, value in values.items()
-        )
-        and any(fnmatch.fnmatchcase(student, name) for name in condition.get("students", ["*"]))
-    )
+    return all(
+        condition.get(f"{name}_min", 0) <= value <= condition.get(f"{name}_max", float("inf"))
+        for name, value in values.items()
+    ) and any(fnmatch.fnmatchcase(student, name) for name in condition.get("students", ["*"]))
 
 
 def presets() -> list[str]:
