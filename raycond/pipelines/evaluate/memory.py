@@ -41,7 +41,8 @@ class Need(NamedTuple):
     def key(cell: Cell) -> str:
         """Trainings of one key take the same memory."""
         p = cell.protocol
-        return f"{cell.student} {p.batch} {p.precision} {p.compile} {p.max_size} {p.view_size} {cell.options.size} {cell.labeler}"
+        sizes = f"{p.max_size} {p.view_size} {cell.options.size}"
+        return f"{cell.student} {p.batch} {p.precision} {p.compile} {sizes} {cell.labeler}"
 
 
 def with_requests(trials: Sequence[Trial], config: GridConfig, runner: Runner) -> list[Trial]:

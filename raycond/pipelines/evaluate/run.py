@@ -160,9 +160,8 @@ def _warn_of_enlarged_views(
     found = [recipe.resolve(ipc=ipc, classes=classes, student=student, size=size) for student, ipc in pairs]
     if (view := max(p.view_side(size) for p in found)) > size:
         print(
-            f"WARNING    images are stored at {size} pixels, and students of protocol {recipe.name} see {view}: views are "
-            f"enlarged, and the accuracy is not that of a set stored at {view} pixels or more (--output-size {view}, or "
-            f"--set view_size={size} to see images as they are)",
+            f"WARNING    images are stored at {size} pixels, and students of protocol {recipe.name} see {view}: views "
+            f"are enlarged, and the accuracy is not that of a set that is stored at {view} pixels or more",
             file=sys.stderr,
         )
 
