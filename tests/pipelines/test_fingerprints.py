@@ -99,6 +99,8 @@ DIT: Table = {
         "mode_guidance": 0.2,
         "mode_stop": 0.4,
         "class_map": "3+2+1+0",
+        "recipe": "published",
+        "guidance_channels": 2,
     },
     "": {"generator_batch": 2},
 }

@@ -195,7 +195,8 @@ def test_changed_set_and_source(tmp_path: Path) -> None:
     assert trained(options) == 9
     quantize(config(tmp_path / "data", run, weights="density"))  # at IPC 1 the file stays as it is
     assert trained(options) == 2 + 2  # medoid and d4m at IPC 3, and the new ddoq rows
-    (tmp_path / "data" / "train" / "ant" / "ant_0.png").write_bytes(png(999))
+    for k in range(6):
+        (tmp_path / "data" / "train" / "ant" / f"ant_{k}.png").write_bytes(png(990 + k))
     before = table(out)
     assert trained(options) == 2 + 2 + 1  # random, medoid, full
     assert table(out) != before
