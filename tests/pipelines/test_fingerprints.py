@@ -74,7 +74,8 @@ QUANTIZE: Table = {
     "set": {"name": "other", "weights": "density", "generator": "medoid", "image_column": "x", "label_column": "x"},
     "evaluate, overlap, pixels": {"val": "…"},
     "evaluate": {"protocol": "…", "students": ("mlp-w8",), "seeds": (1,), "methods": ("d4m",)},
-    "refused": {"classes": 1, "class_list": "…"},  # another set in the same folder
+    # another set in the same folder; km_expand with another quantizer than its own
+    "refused": {"classes": 1, "class_list": "…", "km_expand": 2},
     "": {
         "work": "…",
         "image_root": "/elsewhere",

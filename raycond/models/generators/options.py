@@ -44,7 +44,8 @@ class GeneratorOptions(Configuration):
     """With sd or dit: sampler that runs the steps, on the noise schedule of the pipeline."""
 
     prompt: str = option("{name}")
-    """With sd: the text that an image is made for; {name} and {id} stand for those of its class."""
+    """With sd: the text that an image is made for. {name} and {id} stand for those of its class, and {synset} for all
+    words of a class that has a WordNet id ("tench, Tinca tinca"), which is D4M's prompt."""
 
     negative_prompt: str = option("cartoon, anime, painting")
     """With sd: the text that images are led away from. The default is D4M's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Collection
 from typing import Any
@@ -20,7 +21,8 @@ from raycond.methods.quantize import codebook_file
 from raycond.models.codecs.base import Codec
 from raycond.models.codecs.registry import open_codec
 from raycond.models.generators.base import Description
-from raycond.models.generators.registry import describe
+from raycond.models.generators.own_size import own_size
+from raycond.models.generators.registry import GENERATORS, describe
 from raycond.models.students import build
 from raycond.pipelines.layout import GridLayout, Layout
 from raycond.pipelines.prepare import decoding, source_options, training_source, with_validation
@@ -74,7 +76,20 @@ def prepare(config: QuantizeConfig, index_dir: str | None = None) -> QuantizeRun
         diffusion = describe(
             config.generator, options=config.diffusion, classes=source.classes, codec=codec, size=config.size
         )
+    _warn_of_size(config)
     return QuantizeRun(layout, source, val, _codec_facts(config, config.codec, codec) if codec else None, diffusion)
+
+
+def _warn_of_size(config: QuantizeConfig) -> None:
+    """Say so where a diffusion model is to make images of another size than it was made for."""
+    kind, where = GENERATORS.parse(config.generator)
+    own = own_size(where) if kind.own_codec else None
+    if own is not None and own != config.size:
+        print(
+            f"WARNING    --size {config.size}: {config.generator} was made for images of {own} pixels and makes worse "
+            f"ones at another size; leave --size out, and give --output-size {config.size} to store them so",
+            file=sys.stderr,
+        )
 
 
 def _check_options(config: QuantizeConfig) -> Codec | None:
@@ -233,7 +248,9 @@ def _about(config: QuantizeConfig, run: QuantizeRun, codec: CodecFacts) -> dict[
         "channels": codec.channels,
         "codec": {"name": codec.name, "sha256": codec.digest, "channels": codec.channels},
         "seed": config.seed,
-        "config": {k: plain[k] for k in IDENTITY} | {k: plain[k] for k in SINCE if plain[k] is not None},
+        "config": {k: plain[k] for k in IDENTITY}
+        | {k: plain[k] for k in SINCE if plain[k] is not None}
+        | ({"km_expand": config.km_expand} if config.quantizer == "minibatch" else {}),
         **({"diffusion": _about_diffusion(run.diffusion, plain["diffusion"])} if run.diffusion else {}),
         "source": {
             "uri": public_uri(config.data),
