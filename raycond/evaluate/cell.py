@@ -16,6 +16,7 @@ from raycond.data.images import Decoding
 from raycond.data.labelled import pixels
 from raycond.evaluate.continual import incremental
 from raycond.evaluate.evaluation_images import EvaluationImages
+from raycond.evaluate.method_names import former_name
 from raycond.evaluate.protocol import EvaluationProtocol
 from raycond.evaluate.table import Check, Row
 from raycond.evaluate.train import train_and_test
@@ -72,14 +73,22 @@ class Cell:
     @property
     def name(self) -> str:
         """Unique in a grid, for people."""
-        ipc = "" if self.ipc is None else f" ipc{self.ipc}"
-        variant = "" if self.variant == "own" else f" {self.variant}"
-        return f"{self.method}{ipc} {self.student} seed{self.seed}{variant}"
+        return self._named(self.method)
+
+    @property
+    def former(self) -> str:
+        """The name by which records know this training: that of earlier versions, whose work so is found again."""
+        return self._named(former_name(self.method))
 
     @property
     def slug(self) -> str:
         """The name for files."""
-        return re.sub(r"[^\w.-]+", "-", self.name).strip("-")
+        return re.sub(r"[^\w.-]+", "-", self.former).strip("-")
+
+    def _named(self, method: str) -> str:
+        ipc = "" if self.ipc is None else f" ipc{self.ipc}"
+        variant = "" if self.variant == "own" else f" {self.variant}"
+        return f"{method}{ipc} {self.student} seed{self.seed}{variant}"
 
 
 def run_cell(cell: Cell, report: Callable[[Check], None] | None = None) -> Row:

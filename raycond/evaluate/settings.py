@@ -16,8 +16,10 @@ from raycond.training.augment import dsa_operations
 RENAMED = {"smoothing": "cosine_smoothing", "normalise": "normalize"}
 """Former names of settings, which protocol files and `--set` may still use, and the names they have now."""
 
-SINCE = ("train_size", "view_size", "test_resize")
+SINCE = ("divisor", "labeler", "train_size", "view_size", "test_resize")
 """Settings that came after completion records were first written."""
+
+Divisor = Literal["n - 1", "n"]
 
 MOST_STEPS = 10**9  # more is a slip of the pen
 MOST_CHECKS = 10_000
@@ -50,6 +52,9 @@ class EvaluationProtocol:
 
     reported: str = "last"
     """Which accuracy the source prints, in words; raycond's own headline is always the last."""
+
+    divisor: Divisor = "n - 1"
+    """What the sum of squares of a standard deviation over seeds is divided by; `n` where the source takes np.std."""
 
     assumed: dict[str, str] = field(default_factory=dict)
     """Settings that the source leaves open, each with what it leaves open and what was put in."""
@@ -97,7 +102,11 @@ class EvaluationProtocol:
     """Share of the hard cross-entropy in loss mse+ce."""
 
     labels: str = "hard"
-    """What the source trains with, in words; here the labeler is an argument of its own."""
+    """What the source trains with, in words."""
+
+    labeler: str | None = None
+    """What the source trains with on ImageNet-1K, as --labeler takes it, which it is where none is given; None for hard
+    labels."""
 
     weights: Literal["class-mean-one", "given", "none"] = "class-mean-one"
     """How an image's weight w enters the mean of w·loss: scaled to mean 1 in each class, as stored, or as 1."""

@@ -1,4 +1,4 @@
-"""What ImageNet's classes are called in texts for models: lines of synonyms, and the names that CLIP's authors chose."""
+"""What ImageNet's classes are called in texts for models: lines of synonyms, and the names by CLIP's authors."""
 
 from __future__ import annotations
 

@@ -14,11 +14,12 @@ from raycond.evaluate.protocol import preset
 from raycond.evaluate.table import Check
 from raycond.evaluate.training_sets import SetImages, SplitImages, TrainingImages
 from tests.evaluate.conftest import CLASSES, OPTIONS, Made
+from tests.support.methods import SQRT
 
 
 def cell(made: Made, images: TrainingImages, ipc: int | None = 3, **more: object) -> Cell:
     found = Cell(
-        "ddoq vae sqrt",
+        SQRT,
         ipc,
         "convnet3-w8",
         0,
@@ -35,7 +36,7 @@ def cell(made: Made, images: TrainingImages, ipc: int | None = 3, **more: object
 def test_a_cell_gives_a_row_and_the_same_twice(made: Made) -> None:
     told: list[Check] = []
     row = run_cell(cell(made, SetImages(made.set, 3, "sqrt"), weights="sqrt", set="a"), told.append)
-    assert (row.method, row.ipc, row.student, row.seed, row.images) == ("ddoq vae sqrt", 3, "convnet3-w8", 0, 12)
+    assert (row.method, row.ipc, row.student, row.seed, row.images) == (SQRT, 3, "convnet3-w8", 0, 12)
     assert (row.set, row.weights, row.labeler, row.variant, row.protocol) == ("a", "sqrt", "hard", "own", "quick")
     assert tuple(told) == row.curve
     assert row.curve[-1].top1 == row.top1

@@ -7,6 +7,7 @@ import pytest
 from raycond.core.errors import UserError
 from raycond.evaluate import ddranking
 from raycond.evaluate.table import Row
+from tests.support.methods import UNIFORM
 
 # the CIFAR-10 rows of the leaderboard (Hugging Face space logits/DD-Ranking): HLR, IOR in percent, and LRS where it is
 # known, computed from fractions
@@ -64,13 +65,13 @@ def test_hard_labels_seed_by_seed() -> None:
     rows = [
         *(row("full", top1, seed) for seed, top1 in enumerate((90.0, 92.0))),
         *(row("random", top1, seed) for seed, top1 in enumerate((40.0, 44.0))),
-        *(row("d4m vae", top1, seed) for seed, top1 in enumerate((50.0, 56.0))),
+        *(row(UNIFORM, top1, seed) for seed, top1 in enumerate((50.0, 56.0))),
         *(row("random", 30.0, seed, variant="plain") for seed in (0, 1)),
-        *(row("d4m vae", 35.0 + seed, seed, variant="plain") for seed in (0, 1)),
+        *(row(UNIFORM, 35.0 + seed, seed, variant="plain") for seed in (0, 1)),
         row("herding", 45.0),
     ]
     d4m, herding = sorted(ddranking.scores(rows), key=lambda s: s.method)
-    assert [s.method for s in ddranking.scores(rows)] == ["herding", "d4m vae"]
+    assert [s.method for s in ddranking.scores(rows)] == ["herding", UNIFORM]
     assert (d4m.student, d4m.protocol, d4m.ipc, d4m.labeler) == ("convnet3", "quick", 10, "hard")
     assert d4m.hlr == (pytest.approx(0.38), pytest.approx(0.04 / 2**0.5))  # 0.40 and 0.36
     assert d4m.ior == (pytest.approx(0.11), pytest.approx(0.02 / 2**0.5))  # 0.10 and 0.12

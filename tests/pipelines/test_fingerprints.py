@@ -73,7 +73,7 @@ QUANTIZE: Table = {
     # medoids are made in any case, as a row of the evaluation
     "set": {"name": "other", "weights": "density", "generator": "medoid", "image_column": "x", "label_column": "x"},
     "evaluate, overlap, pixels": {"val": "…"},
-    "evaluate": {"protocol": "…", "students": ("mlp-w8",), "seeds": (1,), "methods": ("d4m",)},
+    "evaluate": {"protocol": "…", "students": ("mlp-w8",), "seeds": (1,), "methods": ("uniform",)},
     # another set in the same folder; km_expand with another quantizer than its own
     "refused": {"classes": 1, "class_list": "…", "km_expand": 2},
     "": {
@@ -326,7 +326,7 @@ def test_quantize(tmp_path: Path) -> None:
     source = sets.data(tmp_path / "data", train=3, val=2)
     fixed = {"codec": "train", "autoencoder": generators.OPTIONS["autoencoder"], "ipc": (1,), "students": ("mlp-w4",)}
     fixed |= {
-        "methods": ("ddoq",),
+        "methods": ("weighted",),
         "protocol": own_protocol(tmp_path, "fast", 2),
         "val": unseen(tmp_path / "val", 5000),
     }

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic.dataclasses import dataclass
 
 from raycond.core import files
-from raycond.core.errors import OptionError
+from raycond.core.errors import OptionError, UserError
 from raycond.core.options import STRICT, Configuration, option
 from raycond.pipelines.loading import Layer, make_absolute, merge, shown, validated
 from raycond.pipelines.options import MAX_PIXELS, MachineOptions, MessageOptions
@@ -92,10 +92,13 @@ class TrainingOptions(Configuration):
     """Seeds of the trainings; every student is trained once with each. At least two are needed to see how much chance
     does."""
 
-    labeler: str = option("hard", metavar="KIND[:WHERE]", choices=labeler_kinds, place=labeler_place)
+    labeler: str = option(
+        "hard", metavar="KIND[:WHERE]", choices=labeler_kinds, place=labeler_place, unset="the protocol's, or hard"
+    )
     """What a student learns that an image is: hard for the stored label, teacher:NAME[@FILE] for a soft label of every
-    augmented view, once:NAME[@FILE] for one soft label of each image, projector:DIR for views labeled by CLIP and a
-    fitted delta, stored:DIR for views whose labels were stored before."""
+    augmented view (teacher:NAME:IMAGENET1K_V1 for one of the weights that torchvision has), once:NAME[@FILE] for one
+    soft label of each image, projector:DIR for views labeled by CLIP and a fitted delta, stored:DIR for views whose
+    labels were stored before."""
 
     weights: tuple[Literal["uniform", "density", "sqrt"], ...] = option((), unset="uniform and the set's own")
     """Training weights with which each set is tried."""
@@ -165,11 +168,26 @@ class GridConfig(GridSource, TrainingOptions, ComparisonOptions, TrialOptions, M
             raise ValueError(f"--gpus-per-trial: expected a fraction from 0 to 1, not {self.gpus_per_trial:g}")
 
 
+def _labeler_of_protocol(values: Mapping[str, Any]) -> str | None:
+    """The source's own labels, unless the loss was changed to that of hard ones."""
+    from raycond.evaluate.protocol import recipe  # imports torch
+
+    try:
+        fields = recipe(str(values.get("protocol", GridConfig.protocol))).fields
+    except UserError:
+        return None  # whoever opens the protocol says what is wrong
+    changes = values.get("changes") or {}
+    loss = changes.get("loss", fields.get("loss")) if isinstance(changes, Mapping) else None
+    return fields.get("labeler") if loss != "cross-entropy" else None
+
+
 def load_grid_config(options: Mapping[str, Any]) -> GridConfig:
     """The configuration of options: name or field → value. Raises OptionError that names a wrong one."""
     if not options.get("sets"):
         raise OptionError("--sets: give at least one folder of a condensed set")
     merged = merge(GridConfig, [Layer(options)])
     make_absolute(GridConfig, merged)
+    if "labeler" not in merged.values and (own := _labeler_of_protocol(merged.values)) is not None:
+        merged.values["labeler"] = own
     merged.values.setdefault("out", files.join(merged.values["sets"][0].rpartition("/")[0], "grid"))
     return validated(GridConfig, merged)

@@ -244,8 +244,8 @@ def _run(run: GridRun) -> None:
 def train(run: GridRun, runner: Runner, rows: Sequence[str] = ()) -> None:
     """Train what has no record yet; `run` gets the rows and the failures.
 
-    rows: the kinds of methods that are wanted, such as `random` or `ddoq` (`method_names.kind_of`); all if there are
-    none. Raises UserError if no node of the cluster can hold a trial.
+    rows: the kinds of methods that are wanted, such as `random` or `weighted` (`method_names.kind_of`); all if there
+    are none. Raises UserError if no node of the cluster can hold a trial.
     """
     config = run.config
     resources = Resources(config.cpus_per_trial, config.gpus_per_trial, "trial")
@@ -414,7 +414,7 @@ def _decode_val(run: GridRun, digest: str, side: int) -> int:
 
 def _trial(run: GridRun, contender: Contender, cell: Cell, side: int, val_digest: str, tests: int) -> Trial:
     cell = replace(cell, test=run.layout.pixels(f"val-{side}"))
-    name = files.digest([cell.name, cell.set, cell.weights])[:8]
+    name = files.digest([cell.former, cell.set, cell.weights])[:8]
     return Trial.of(
         cell,
         run.layout.cell(f"{cell.slug}-{name}"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from raycond.core import records
 from raycond.evaluate.cell import Cell, run_cell
+from raycond.evaluate.method_names import former_name
 from raycond.evaluate.table import Check, Row
 from raycond.runtime.trials import Request
 from raycond.training.augment import drawn
@@ -84,7 +85,7 @@ class Trial:
         """data, test, labels: digests of the images trained and tested on, and of the labeler."""
         fingerprint = records.fingerprint(
             stage="evaluate",
-            method=cell.method,
+            method=former_name(cell.method),
             ipc=cell.ipc,
             student=cell.student,
             seed=cell.seed,
@@ -103,7 +104,7 @@ class Trial:
     def finished(self) -> dict[str, Any] | None:
         """The row of an earlier run as plain values, if it stands for the same."""
         facts = records.find(self.place, self.fingerprint)
-        return None if facts is None else dict(facts["row"])
+        return None if facts is None else {**facts["row"], "method": self.cell.method}
 
     @property
     def row(self) -> Row | None:

@@ -28,7 +28,8 @@ from raycond.pipelines.options import (
 from raycond.pipelines.places import place, spec_place
 from raycond.runtime.resources import Resources
 
-METHODS: tuple[Any, ...] = ("random", "medoid", "d4m", "ddoq", "full")
+METHODS: tuple[Any, ...] = ("random", "medoid", "uniform", "weighted", "full")
+FORMER_METHODS = {"d4m": "uniform", "ddoq": "weighted"}  # which earlier versions took for them
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -82,8 +83,8 @@ class QuantizationOptions(Configuration):
     code; more make cells more equal."""
 
     weights: Literal["uniform", "density", "sqrt"] = option("sqrt")
-    """Training weight of each condensed image: uniform (D4M), density (proportional to the number of images in its
-    cell), or sqrt (proportional to the square root of that number, DDOQ). Each has mean 1 in a class."""
+    """Training weight of each condensed image: uniform (as D4M's), density (proportional to the number of images in its
+    cell), or sqrt (proportional to the square root of that number, as DDOQ's). Each has mean 1 in a class."""
 
     w2_classes: int = option(5, ge=0)
     """Number of classes, the first ones, for which the report has the Wasserstein distance between the class and its
@@ -132,7 +133,7 @@ class EvaluationOptions(Configuration):
     """Seeds of the trainings; every student is trained once with each. At least two are needed to see how much chance
     does."""
 
-    methods: tuple[Literal["random", "medoid", "d4m", "ddoq", "full"], ...] = option(METHODS)
+    methods: tuple[Literal["random", "medoid", "uniform", "weighted", "full"], ...] = option(METHODS)
     """Rows of the comparison: random real images, the real images nearest to the centroids, the set with uniform
     weights, the set with its own, and all training images."""
 
@@ -227,6 +228,8 @@ def load_config(options: Mapping[str, Any], *, preset: str | None = None, config
     if str(diffusion.get("class_map") or "").endswith(".json"):
         diffusion["class_map"] = files.absolute(diffusion["class_map"])
     _fill_in_size(merged)
+    if isinstance(methods := merged.values.get("methods"), list | tuple):
+        merged.values["methods"] = tuple(FORMER_METHODS.get(method, method) for method in methods)
     merged.values["codec"] = _codec(merged.values.get("codec"), str(merged.values.get("generator", "")))
     fill_in_autoencoder(merged.values, int(merged.values.get("size") or QuantizeConfig.size))
     return validated(QuantizeConfig, merged)

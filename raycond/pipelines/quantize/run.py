@@ -1,4 +1,4 @@
-"""The pipelines: configuration in, files out. `quantize` is DDOQ with D4M as its uniform-weight twin."""
+"""The quantization of an image set: configuration in, files out. See `method_names.quantized_kind` for what it is."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from raycond.data.holdout import hold_out
 from raycond.data.quarantine import BadRecord, Limit
 from raycond.data.sources import Source
 from raycond.evaluate import protocol, table
+from raycond.evaluate.method_names import D4M, DDOQ, MGD3, quantized_kind
 from raycond.methods.quantize import codebook_file
 from raycond.models.codecs.base import Codec
 from raycond.models.codecs.registry import open_codec
@@ -242,7 +243,7 @@ def _about(config: QuantizeConfig, run: QuantizeRun, codec: CodecFacts) -> dict[
     labels = range(len(run.source.classes))
     return {
         "name": config.name,
-        "method": "D4M" if config.weights == "uniform" else "DDOQ",
+        "method": _method(config, plain["diffusion"]),
         "generator": run.diffusion.name if run.diffusion else config.generator,
         "size": config.image_size,
         "channels": codec.channels,
@@ -259,6 +260,14 @@ def _about(config: QuantizeConfig, run: QuantizeRun, codec: CodecFacts) -> dict[
         },
         "raycond": __version__,
     }
+
+
+def _method(config: QuantizeConfig, diffusion: dict[str, Any]) -> str:
+    """The published method that this run carries out, in capitals, or what its images are."""
+    kind = quantized_kind(
+        quantizer=config.quantizer, generator=config.generator, weights=config.weights, diffusion=diffusion
+    )
+    return kind.upper() if kind in (D4M, DDOQ, MGD3) else kind
 
 
 def _about_diffusion(found: Description, options: dict[str, Any]) -> dict[str, Any]:

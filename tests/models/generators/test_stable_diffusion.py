@@ -187,7 +187,7 @@ def test_a_prompt_can_be_the_whole_line_of_synonyms(saved: dict[str, tuple[Any, 
 
 @pytest.mark.parametrize("prompt", ["{label}", "{0}", "{", "{name.x}"])
 def test_wrong_templates(prompt: str, saved: dict[str, tuple[Any, str]]) -> None:
-    with pytest.raises(UserError, match=r"expected text with \{name\} and \{id\}"):
+    with pytest.raises(UserError, match=r"expected text with \{name\}, \{synset\} or \{id\}"):
         opened(saved["sd"][1], replace(OPTIONS, prompt=prompt))
 
 
