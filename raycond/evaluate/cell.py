@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,6 +18,7 @@ from raycond.evaluate.continual import incremental
 from raycond.evaluate.evaluation_images import EvaluationImages
 from raycond.evaluate.method_names import former_name
 from raycond.evaluate.protocol import EvaluationProtocol
+from raycond.evaluate.results import AT_RATE
 from raycond.evaluate.table import Check, Row
 from raycond.evaluate.train import train_and_test
 from raycond.evaluate.training_sets import TrainingImages
@@ -147,9 +148,16 @@ def peak_memory() -> int:
 
 
 def as_hard(cell: Cell) -> Cell:
-    """The same training with hard labels (DD-Ranking's HLR)."""
-    protocol = cell.protocol if cell.protocol.loss == "cross-entropy" else cell.protocol.override(loss="cross-entropy")
+    """The same training with hard labels, and as in DD-Ranking's HLR without mixing and without DSA."""
+    protocol = cell.protocol.override(loss="cross-entropy", mix="none", dsa=None)
     return replace(cell, labeler="hard", protocol=protocol, variant="hard")
+
+
+def tuned(cell: Cell, lrs: Sequence[float]) -> list[Cell]:
+    """The same training at each learning rate; scores take the best of them, as DD-Ranking does."""
+    return [
+        replace(cell, protocol=cell.protocol.override(lr=lr), variant=f"{cell.variant}{AT_RATE}{lr:g}") for lr in lrs
+    ]
 
 
 def as_plain(cell: Cell) -> Cell:

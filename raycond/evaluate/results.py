@@ -20,6 +20,7 @@ INTEGERS = ("seed", "steps", "images", "memory")
 NUMBERS = ("top1", "best", "seconds")
 MOST_ROWS = 10**7  # in a file of results that is read
 VARIANTS = ("own", "hard", "plain")
+AT_RATE = " lr "  # between a variant and its learning rate, where that was tuned for scores
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class Row:
     """What was learned, such as teacher:mobilenet_v2; names no path."""
 
     variant: str = "own"
-    """`own` is the protocol as it is; for DD-Ranking's scores `hard` has hard labels and `plain` no augmentation."""
+    """`own` is the protocol as it is; for DD-Ranking's scores `hard` has hard labels and `plain` no augmentation, and
+    `hard lr 0.01` a learning rate of a grid."""
 
     memory: int = 0
     """Peak bytes of the training, 0 where unknown."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # upper bound on the numbers in one test batch's widest feature map, taken to be 128 channels at full size
 TEST_VALUES = {"cpu": 2**26, "cuda": 2**28}
 LABEL_BATCH = 64
+STREAMED = 16 * 2**30  # bytes of training images above which they are not moved to a GPU
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,11 @@ def train_and_test(
 ) -> Outcome:
     """Train `student` on `train` under `protocol`; top-1 accuracy on `test`. `report` is called with every check.
 
-    The training set is moved to `device` once; test images stay where they are and go there batch by batch, so they
-    may be a memory map. labeler: what the student learns (default: the hard labels). The same arguments on the same
-    machine give the same bits: torch's global generators are seeded for the call and put back, as is the thread count.
-    Raises UserError for what does not fit together and RaycondError where the loss stops being finite.
+    The training set is moved to `device` once unless it is very large (`streams`); test images stay where they are and
+    go there batch by batch, so they may be a memory map. labeler: what the student learns (default: the hard labels).
+    The same arguments on the same machine give the same bits: torch's global generators are seeded for the call and put
+    back, as is the thread count. Raises UserError for what does not fit together and RaycondError where the loss
+    stops being finite.
     """
     tests = EvaluationImages.of(test) if isinstance(test, LabelledImages) else test
     device = torch.device(device)
@@ -136,7 +138,8 @@ class _Training:
         self.optimizer = ScheduledOptimizer(self.net, protocol, self.steps, self.per_epoch)
         self.student = torch.compile(self.net) if protocol.compile else self.net
         self.normalizer = Normalizer(train.images, protocol, device, layout)
-        self.images, self.labels = train.images.to(device), train.labels.to(device)
+        held = train.images if streams(train.images.numel(), device) else train.images.to(device)
+        self.images, self.labels = held, train.labels.to(device)
         self.weights = _weights(train, protocol).to(device)
         self.fixed = self._fixed_labels() if self.labeler and self.labeler.mode == "fixed" else None
         self.stored = self._stored_views(train.classes)
@@ -175,7 +178,8 @@ class _Training:
             views, targets = self.stored.batch(index)
             return self.normalizer(views), targets
         p, generator = self.protocol, self.generator
-        views = augmented(self.images[index].float() / 255, p, generator)
+        images = self.images[index.to(self.images.device)].to(self.device)
+        views = augmented(images.float() / 255, p, generator)
         pair = mixed(views, p, generator)
         views = views if pair is None else pair.images
         seen = self.normalizer(views)
@@ -218,6 +222,11 @@ class _Training:
                 correct += (self.net(pixels).argmax(1) == labels.to(self.device)).sum()
         self.net.train()
         return 100 * int(correct) / len(tests)
+
+
+def streams(images_bytes: int, device: str | torch.device) -> bool:
+    """Whether training images stay on the host and go to the device batch by batch."""
+    return torch.device(device).type != "cpu" and images_bytes > STREAMED
 
 
 def images_per_test_batch(side: int, device: str | torch.device) -> int:

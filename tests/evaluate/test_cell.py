@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from raycond.core.errors import UserError
-from raycond.evaluate.cell import Cell, as_hard, as_plain, run_cell
+from raycond.evaluate.cell import Cell, as_hard, as_plain, run_cell, tuned
 from raycond.evaluate.protocol import preset
 from raycond.evaluate.table import Check
 from raycond.evaluate.training_sets import SetImages, SplitImages, TrainingImages
@@ -69,6 +69,13 @@ def test_the_centre_of_larger_test_images_is_tested(made: Made, tmp_path: Path) 
     assert run_cell(cell(made, images, test=uri)).curve == run_cell(cell(made, images)).curve
 
 
+def test_learning_rates_are_tuned_in_variants_of_their_own(made: Made) -> None:
+    one = as_hard(cell(made, SetImages(made.set, 3, "sqrt")))
+    found = tuned(one, (0.001, 0.05))
+    assert [(c.variant, c.protocol.lr) for c in found] == [("hard lr 0.001", 0.001), ("hard lr 0.05", 0.05)]
+    assert all(c == dataclasses.replace(one, variant=c.variant, protocol=c.protocol) for c in found)
+
+
 def test_views_have_their_own_size_in_training_and_in_tests(made: Made) -> None:
     protocol = preset("quick").override(steps=2, checks=1, view_size=6)
     images = SetImages(made.set, 3, "uniform")
@@ -83,7 +90,8 @@ def test_variants_change_labels_and_augmentation_only(made: Made) -> None:
     soft = cell(made, SetImages(made.set, 3, "sqrt"), labeler="teacher:x", protocol=preset("rethinkdc-soft"))
     hard, plain = as_hard(soft), as_plain(soft)
     assert (hard.labeler, hard.protocol.loss, hard.variant) == ("hard", "cross-entropy", "hard")
-    assert hard.protocol == dataclasses.replace(soft.protocol, loss="cross-entropy")
+    assert hard.protocol == dataclasses.replace(soft.protocol, loss="cross-entropy", mix="none")
+    assert hard.protocol.scale == soft.protocol.scale  # crops stay
     assert (plain.labeler, plain.protocol.mix, plain.variant) == ("teacher:x", "none", "plain")
     assert len({c.slug for c in (soft, hard, plain)}) == 3
 

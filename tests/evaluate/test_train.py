@@ -10,7 +10,7 @@ import torch
 from raycond.core.errors import RaycondError, UserError
 from raycond.data.labelled import class_mean_one, pixel_statistics
 from raycond.evaluate import Check, LabelledImages, Outcome, preset, train_and_test
-from raycond.evaluate.train import trained
+from raycond.evaluate.train import STREAMED, streams, trained
 from raycond.labels.registry import Labeler
 from tests.support.digits import STUDENT, TEST, TRAIN, result, subset
 
@@ -274,3 +274,9 @@ def test_cuda_learns_digits_too() -> None:
     protocol = preset("quick")
     outcome = train_and_test(subset(10), TEST, student=STUDENT, protocol=protocol, seed=0, device="cuda")
     assert outcome.top1 > 80
+
+
+def test_only_very_large_sets_stay_on_the_host() -> None:
+    assert streams(STREAMED + 1, "cuda")
+    assert not streams(STREAMED, "cuda")
+    assert not streams(STREAMED + 1, "cpu")  # where they are in any case

@@ -243,7 +243,8 @@ GRID: Table = {
     "evaluate, overlap, pixels, proxy": {"data": "…"},
     "evaluate, pixels, proxy": {"max_pixels": 10**6},
     "proxy": {"proxy_student": "mlp-w8", "proxy_nets": 2, "proxy_steps": 3},
-    "refused": {"val_share": 0.2, "class_list": "…"},  # beside --val; classes that are not the sets'
+    # beside --val; classes that are not the sets'; without --scores
+    "refused": {"val_share": 0.2, "class_list": "…", "score_lrs": (0.1,), "full_accuracy": 50.0},
     "": {
         "image_root": "/elsewhere",
         "allow_overlap": True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -120,8 +121,15 @@ class ComparisonOptions(Configuration):
     features of a network that is trained first, full is all images; none leaves them all out."""
 
     scores: bool = option(False)
-    """Compute DD-Ranking's scores, which need more trainings: with hard labels, without augmentation, and on all
-    images."""
+    """Compute DD-Ranking's scores, which need more trainings: with hard labels (without mixing), without augmentation,
+    and on all images."""
+
+    score_lrs: tuple[float, ...] = option((), metavar="LR", unset="the protocol's alone")
+    """With --scores: learning rates that the trainings with hard labels and those on random images are tried with, of
+    which the best counts. DD-Ranking tries 0.001 0.005 0.01 0.05 0.1, and chooses on the test images as this does."""
+
+    full_accuracy: float | None = option(None, ge=0, le=100, metavar="PERCENT", unset="all images are trained on")
+    """With --scores: accuracy of all images with hard labels, where it is known, in place of a training on them."""
 
     proxy_student: str = option("convnet3-w32", metavar="NAME")
     """With herding, k-center or el2n: the network whose features and scores choose the images."""
@@ -164,6 +172,11 @@ class GridConfig(GridSource, TrainingOptions, ComparisonOptions, TrialOptions, M
             raise ValueError(f"--seeds: expected numbers from 0 up, not {shown(self.seeds)}")
         if self.baselines and "none" in self.baselines and len(self.baselines) > 1:
             raise ValueError("--baselines: none goes with no other")
+        for field, given in (("score-lrs", self.score_lrs), ("full-accuracy", self.full_accuracy is not None)):
+            if given and not self.scores:
+                raise ValueError(f"--{field}: does nothing without --scores")
+        if any(not 0 < lr < math.inf for lr in self.score_lrs) or len(set(self.score_lrs)) != len(self.score_lrs):
+            raise ValueError(f"--score-lrs: expected numbers above 0, none twice, not {shown(self.score_lrs)}")
         if self.gpus_per_trial != -1 and not 0 <= self.gpus_per_trial <= 1:
             raise ValueError(f"--gpus-per-trial: expected a fraction from 0 to 1, not {self.gpus_per_trial:g}")
 

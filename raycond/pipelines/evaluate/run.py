@@ -18,7 +18,7 @@ from raycond.data.quarantine import Limit
 from raycond.data.rows import RowSource
 from raycond.data.sources import Source, open_source
 from raycond.evaluate import coresets, protocol, proxy, results
-from raycond.evaluate.cell import Cell, as_hard, as_plain
+from raycond.evaluate.cell import Cell, as_hard, as_plain, tuned
 from raycond.evaluate.continual import seen_classes
 from raycond.evaluate.method_names import FULL, kind_of
 from raycond.labels import registry
@@ -171,7 +171,7 @@ def _baselines(config: GridConfig, recipe: protocol.Recipe) -> tuple[str, ...]:
         return ()
     chosen: list[str] = ["random", "medoid", *(config.baselines or ())]
     same_cost = config.baselines is None and recipe.resolve(ipc=10, classes=10, student="").steps
-    if same_cost or config.scores:
+    if same_cost or (config.scores and config.full_accuracy is None):
         chosen.append(FULL)
     return tuple(dict.fromkeys(chosen))
 
@@ -394,10 +394,21 @@ def _cells(run: GridRun, contender: Contender, ipc: int | None, student: str, se
     )
     yield cell
     if run.config.scores:
-        if run.config.labeler != "hard":
-            yield as_hard(cell)
-        if ipc is not None:
-            yield as_plain(cell)
+        yield from _for_scores(cell, run.config.score_lrs)
+
+
+def _for_scores(cell: Cell, lrs: Sequence[float]) -> Iterator[Cell]:
+    """What DD-Ranking compares a training with: hard labels, no augmentation, and tuned learning rates."""
+    hard = as_hard(cell)
+    tuning = lrs if cell.ipc is not None else ()
+    if tuning:
+        yield from tuned(hard, tuning)
+    elif cell.labeler != "hard" or hard.protocol != cell.protocol:
+        yield hard
+    if tuning and cell.method == "random":
+        yield from tuned(cell, tuning)
+    if cell.ipc is not None:
+        yield as_plain(cell)
 
 
 def _decode_val(run: GridRun, digest: str, side: int) -> int:

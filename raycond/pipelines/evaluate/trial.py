@@ -10,6 +10,7 @@ from raycond.core import records
 from raycond.evaluate.cell import Cell, run_cell
 from raycond.evaluate.method_names import former_name
 from raycond.evaluate.table import Check, Row
+from raycond.evaluate.train import streams
 from raycond.runtime.trials import Request
 from raycond.training.augment import drawn
 
@@ -68,7 +69,10 @@ class Trial:
         options = self.cell.options
         view = self.cell.protocol.view_size or options.size
         copies, images = (2, max(self.images, self.held)) if self.cell.device == "cpu" else (1, self.images)
-        return copies * options.channels * (images * options.size**2 + self.tests * view**2)
+        train = images * options.channels * options.size**2
+        if streams(train, self.cell.device):
+            train = 0
+        return copies * (train + self.tests * options.channels * view**2)
 
     @classmethod
     def of(

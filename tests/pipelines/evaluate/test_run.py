@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -275,9 +276,10 @@ def test_nothing_but_failures(run: Path, tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_source_that_is_too_large_to_decode(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], remedy: str
 ) -> None:
-    monkeypatch.setattr(splits, "MAX_SPLIT_BYTES", 48 * 192 - 1)
-    with pytest.raises(UserError, match=rf"the 48 images of the train split are more .*; {remedy}$"):
-        evaluate_grid(grid_config(run, tmp_path, **options))
+    with monkeypatch.context() as patch:
+        patch.setattr(splits.shutil, "disk_usage", lambda _: SimpleNamespace(free=48 * 192 - 1))
+        with pytest.raises(UserError, match=rf"the 48 images of the train split take .*; {remedy}$"):
+            evaluate_grid(grid_config(run, tmp_path, **options))
     assert not evaluate_grid(grid_config(run, tmp_path, baselines=("random",))).failures
 
 
