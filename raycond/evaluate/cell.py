@@ -24,6 +24,9 @@ from raycond.evaluate.train import train_and_test
 from raycond.evaluate.training_sets import TrainingImages
 from raycond.labels.registry import open_labeler
 
+TESTED = "bilinear, center crop"
+"""How test images are decoded, whatever the set's own were: a part of what an accuracy depends on."""
+
 
 @dataclass(frozen=True)
 class Cell:

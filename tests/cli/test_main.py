@@ -53,7 +53,7 @@ def exit_code(arguments: list[str]) -> int:
     [
         (
             ["--preset", "digist"],
-            r"--preset digist: not one of d4m, ddoq, ddoq-dit, digits, imagenet, mgd3; did you mean digits\?",
+            r"--preset digist: not one of d4m, ddoq-dit, ddoq, digits, imagenet, mgd3; did you mean digits\?",
         ),
         (["--generator", "x"], "--generator"),
         (["--codec", "x"], "--codec: expected one of kl, .*, not 'x'"),

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from raycond.core import records
-from raycond.evaluate.cell import Cell, run_cell
+from raycond.evaluate.cell import TESTED, Cell, run_cell
 from raycond.evaluate.method_names import former_name
 from raycond.evaluate.table import Check, Row
 from raycond.evaluate.train import streams
@@ -101,6 +101,7 @@ class Trial:
             data=data,
             test=test,
             device=cell.device,
+            tested=TESTED,
             **drawn(cell.protocol.scale, cell.protocol.jitter),
         )
         return cls(cell, place, fingerprint, data, images, tests, held)

@@ -80,7 +80,7 @@ def test_names_of_generators_and_of_other_methods(tmp_path: Path) -> None:
         ("dm (sqrt)", "sqrt"),
     ]
     sets += sets_of(tmp_path, more={"method": "DM", "weights": "uniform"})
-    assert names(sets[2:]) == [("dm [dm]", "uniform"), ("dm sqrt [dm]", "sqrt"), ("dm [more]", "uniform")]
+    assert names(sets[2:]) == [("dm [dm]", "uniform"), ("dm (sqrt) [dm]", "sqrt"), ("dm [more]", "uniform")]
 
 
 def test_ipc_that_one_set_lacks(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_summary_and_report_hold_the_rows(whole: Path) -> None:
     for method, _ in WITH_FULL:
         assert method in text
         assert f">{method}<" in page
-    assert "mlp-w4, protocol quick: top-1 %, last step, mean ± standard deviation over 2 seeds" in text
+    assert "mlp-w4, protocol quick: top-1 %, last step, mean ± standard deviation (n - 1) over 2 seeds" in text
     assert "trainings  18 now, 0 before" in text
     for name in ("results.csv, .parquet", "report.html"):
         assert f"{whole}/{name}" in text
