@@ -120,7 +120,7 @@ class ImageOptions(Configuration):
 
     size: int = option(256, ge=1)
     """Pixels on each side of the square that images are brought to when they are read. The codec's factor must divide
-    it."""
+    it. With a diffusion model as the generator the default is the size that the model was made for."""
 
     resize: Literal["crop", "squash"] = option("crop")
     """How an image becomes a square: `crop` scales the shorter side and cuts the center out, `squash` scales both sides

@@ -32,13 +32,15 @@ def require_finite(class_id: str, latents: Tensor) -> None:
         raise RaycondError(f"class {class_id}: the codec gave NaN or infinite latents; try --dtype float32")
 
 
-def quantize(points: Tensor, counts: Sequence[int], *, kind: str, seed: int, restarts: int) -> list[Codebook]:
+def quantize(
+    points: Tensor, counts: Sequence[int], *, kind: str, seed: int, restarts: int, expand: int = 1
+) -> list[Codebook]:
     """One codebook per IPC in `counts` from one class's latents (n, *latent) float32 held in memory."""
-    return quantize_classes(points[None], counts, kind=kind, seeds=[seed], restarts=restarts)[0]
+    return quantize_classes(points[None], counts, kind=kind, seeds=[seed], restarts=restarts, expand=expand)[0]
 
 
 def quantize_classes(
-    points: Tensor, counts: Sequence[int], *, kind: str, seeds: Sequence[int], restarts: int
+    points: Tensor, counts: Sequence[int], *, kind: str, seeds: Sequence[int], restarts: int, expand: int = 1
 ) -> list[list[Codebook]]:
     """Classes of equal size at once: points (B, n, *latent) → codebooks [class][IPC].
 
@@ -46,7 +48,7 @@ def quantize_classes(
     a class does not depend on the others.
     """
     latent, flat = tuple(points.shape[2:]), points.flatten(2)
-    centroids = open_quantizer(kind, restarts=restarts).fit(flat, counts, seeds)
+    centroids = open_quantizer(kind, restarts=restarts, expand=expand).fit(flat, counts, seeds)
     return [[codebook([flat[b]], centroids[k][b], latent) for k in counts] for b in range(len(flat))]
 
 

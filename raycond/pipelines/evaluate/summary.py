@@ -56,7 +56,7 @@ class GridRun(Timed):
 
     @property
     def scores(self) -> list[ddranking.Score]:
-        return ddranking.scores(self.rows) if self.config.scores else []
+        return ddranking.scores(self.rows, self.config.full_accuracy) if self.config.scores else []
 
 
 def overlap_text(overlap: Overlap) -> str:

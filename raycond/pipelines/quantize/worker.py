@@ -108,6 +108,7 @@ class ClassWorker:
             kind=self.config.quantizer,
             seeds=[self._seed(job.label) for job, _, _ in group],
             restarts=self.config.restarts,
+            expand=self.config.km_expand,
         )
 
     def _quantize_stream(self, job: ClassJob, result: Result, start: Callable[[int, int], Stream]) -> None:
