@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -49,6 +49,20 @@ class LocalRunner:
             except Exception as error:
                 result = error
             yield position, result
+
+    def blocks(
+        self,
+        function: Callable[..., Any],
+        shared: tuple[Any, ...],
+        items: Iterable[Any],
+        resources: Resources,
+        *,
+        workers: int = 0,
+    ) -> Iterator[Any]:
+        for item in items:
+            with torch_threads(resources.cpus):
+                result = function(*shared, item)
+            yield result
 
     def train(self, job: TrainingJob, resources: Resources, *, workers: int = 1, stage: str = "train") -> None:
         """One worker, here: it makes the same draws as any number of workers."""
