@@ -47,7 +47,7 @@ _MEANINGS = {
     "idc": "IDC: several smaller images learned in the place of one, by matching gradients",
     "dream": "DREAM: DC or DM against real images that represent their class evenly",
     "kip": "KIP: images learned so that regression with a network's kernel on them fits the real images",
-    "label-solve": "Label Solve: real images with the labels that fit kernel regression best",
+    "ls": "Label Solve: real images with the labels that fit kernel regression best",
 }
 _GENERATORS = {
     "vae": "decoded by the codec",

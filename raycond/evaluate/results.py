@@ -16,8 +16,9 @@ from raycond.evaluate.method_names import in_order
 
 COLUMNS = ("method", "ipc", "student", "seed", "top1", "best", "steps", "seconds", "images", "protocol")
 MORE_COLUMNS = ("set", "weights", "labeler", "variant", "memory")  # may be absent in older files
+KERNEL_COLUMNS = ("krr_top1",)  # only in files that have one
 INTEGERS = ("seed", "steps", "images", "memory")
-NUMBERS = ("top1", "best", "seconds")
+NUMBERS = ("top1", "best", "seconds", *KERNEL_COLUMNS)
 MOST_ROWS = 10**7  # in a file of results that is read
 VARIANTS = ("own", "hard", "plain")
 
@@ -82,6 +83,9 @@ class Row:
     memory: int = 0
     """Peak bytes of the training, 0 where unknown."""
 
+    krr_top1: float | None = None
+    """Accuracy in percent of kernel ridge regression on the same images and labels; None where it was not measured."""
+
     curve: tuple[Check, ...] = ()
     """Every test on the way."""
 
@@ -114,11 +118,12 @@ def to_csv(rows: Iterable[Row]) -> str:
 
     Names come from folders: a cell that a spreadsheet would run as a formula begins with an apostrophe.
     """
-    columns = COLUMNS + MORE_COLUMNS
+    rows = in_file_order(rows)
+    columns = COLUMNS + MORE_COLUMNS + tuple(c for c in KERNEL_COLUMNS if any(getattr(r, c) is not None for r in rows))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
-    for row in in_file_order(rows):
+    for row in rows:
         writer.writerow([_cell(getattr(row, column)) for column in columns])
     return out.getvalue()
 
@@ -162,6 +167,7 @@ def _bytes(uri: str) -> bytes:
 def _parsed(record: Mapping[str, str | None]) -> Row:
     values: dict[str, Any] = {c: record[c] for c in COLUMNS}
     values |= {c: record[c] for c in MORE_COLUMNS if record.get(c) is not None}
+    values |= {c: record[c] for c in KERNEL_COLUMNS if record.get(c)}
     for name, value in values.items():
         if value is None:
             raise ValueError(f"no value of {name}")
