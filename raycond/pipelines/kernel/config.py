@@ -53,8 +53,8 @@ class PreprocessingOptions(Configuration):
     regularized ZCA whitening, as published for color images."""
 
     zca_reg: float = option(0.1, gt=0)
-    """With --preprocess zca: what is added to the diagonal of the covariance, as a share of its mean diagonal. Published:
-    0.1."""
+    """With --preprocess zca: what is added to the diagonal of the covariance, as a share of its mean diagonal, and
+    0.1 as published."""
 
     layer_norm: bool | None = option(None, unset="with --preprocess zca only")
     """Subtract from each image its own mean and divide it by its norm, before the whitening."""
@@ -136,7 +136,7 @@ class InducingOptions(Configuration):
     report; it is always tested before the first and after the last step."""
 
     augment_share: float = option(0.0, ge=0, le=1)
-    """Share of each batch of targets that is augmented, as the options below say. Published runs used augmentation, with
+    """Share of each batch of targets that is augmented, as the options below say. Published runs used augmentation with
     ranges that are not known."""
 
     augment_rotate: float = option(0.0, ge=0, le=180)
@@ -196,8 +196,8 @@ class BlockOptions(MachineOptions, DecodingOptions):
     """CPUs of each worker, and its torch threads. float32 sums depend on it: keep it to get the same bytes again."""
 
     checkpoint_every: int = option(10, ge=1, metavar="STEPS")
-    """Steps of kip, and passes over eight rows of blocks of ls, between checkpoints, from which a run goes on after it was
-    stopped."""
+    """Steps of kip, or passes of ls over eight rows of blocks, between checkpoints, from which a run that was stopped
+    goes on."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -42,8 +42,10 @@ class Snapshot:
     uri: str
 
     def read(self) -> tuple[Tensor, Tensor]:
-        """Images (n, C, H, W) float32, preprocessed, and centered labels (n, classes) float64. Raises OSError, UserError
-        if the file is damaged."""
+        """Images (n, C, H, W) float32, preprocessed, and centered labels (n, classes) float64.
+
+        Raises OSError, and UserError if the file is damaged.
+        """
         tensors, _ = read_safetensors(self.uri)
         return tensors["images"], tensors["labels"]
 
@@ -184,7 +186,7 @@ def _solve(work: Work, rows: Tensor) -> None:
     """Label Solve. The sums over the targets are what is kept on the way."""
     config, pool = work.config, work.pool
     label_solve.require_fewer(len(rows), len(pool.rows))
-    support = pool.preprocessed(rows, torch.float64)
+    support = pool.preprocessed(rows, torch.float32).double()  # the labels must be those of the images that are kept
     work.keep(0, support, centered_labels(pool.labels[rows], pool.classes))
     saved = work.saved()
     sums = NormalEquations(len(rows), pool.classes) if saved is None else NormalEquations.load(saved)

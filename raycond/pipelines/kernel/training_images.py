@@ -1,4 +1,4 @@
-"""The training images of a run as kernels see them: how their pixels are preprocessed, and which of them are targets."""
+"""The training images of a run as kernels see them: how pixels are preprocessed, and which images are targets."""
 
 from __future__ import annotations
 
