@@ -21,6 +21,7 @@ from raycond.evaluate.table import Check, Row
 from raycond.evaluate.train import train_and_test
 from raycond.evaluate.training_sets import TrainingImages
 from raycond.labels.registry import open_labeler
+from raycond.sets.normalization import Normalization
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,9 @@ class Cell:
     variant: str = "own"
     """As in `Row`."""
 
+    normalization: Normalization | None = None
+    """By the constants of the real images, for protocols that normalize by them."""
+
     @property
     def name(self) -> str:
         """Unique in a grid, for people."""
@@ -94,6 +98,7 @@ def run_cell(cell: Cell, report: Callable[[Check], None] | None = None) -> Row:
     tests = EvaluationImages.of(split, crop=cell.options.size if side > cell.options.size else None)
     labeler = open_labeler(cell.labeler, classes=cell.classes, device=cell.device)
     train = cell.train.load(len(cell.classes), cell.options)
+    real = None if cell.normalization is None else cell.normalization.open(tests.shape)
     evaluated = incremental if cell.protocol.tasks > 1 else train_and_test
     outcome = evaluated(
         train,
@@ -105,6 +110,7 @@ def run_cell(cell: Cell, report: Callable[[Check], None] | None = None) -> Row:
         threads=None if cuda else 1,
         labeler=labeler,
         report=report,
+        real=real,
     )
     return Row(
         method=cell.method,

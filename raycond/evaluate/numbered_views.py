@@ -18,6 +18,7 @@ from torch import Tensor
 
 from raycond.core import files
 from raycond.core.errors import UserError
+from raycond.data.labelled import in_unit
 from raycond.evaluate.protocol import EvaluationProtocol
 from raycond.training.augment import color
 from raycond.training.augment.geometry import RATIO, mirror, take
@@ -91,7 +92,7 @@ class SeededViews:
 
     def _alone(self, rows: Tensor, draws: _Draws) -> Tensor:
         """In the order of `views.augmented`."""
-        p, images = self.protocol, self.images[rows].float() / 255
+        p, images = self.protocol, in_unit(self.images[rows])
         if p.shuffle > 1:
             images = _shuffled(images, p.shuffle, draws)
         if p.scale is not None:

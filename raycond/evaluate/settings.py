@@ -135,9 +135,10 @@ class EvaluationProtocol:
     dsa_rotate: float = 15.0
     """Largest rotation of DSA in degrees."""
 
-    normalize: Literal["train", "imagenet"] = "train"
-    """Pixels are brought to mean 0 and deviation 1 by the statistics of the training images, or by ImageNet's usual
-    constants (color images only)."""
+    normalize: Literal["train", "imagenet", "real"] = "train"
+    """Pixels are brought to mean 0 and deviation 1 by the statistics of the training images, by ImageNet's usual
+    constants (color images only), or by the statistics of the real images that a set was made from: they travel with
+    the set, or are measured on the source."""
 
     test_crop: float = 1.0
     """Share of a test image's side that its central crop keeps: 224/256 in most recipes."""

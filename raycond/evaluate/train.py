@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from raycond.core.errors import RaycondError, UserError
-from raycond.data.labelled import LabelledImages, class_mean_one
+from raycond.data.labelled import LabelledImages, class_mean_one, in_unit
 from raycond.evaluate.evaluation_images import EvaluationImages
 from raycond.evaluate.losses import Targets, weighted_loss
 from raycond.evaluate.optimizer import ScheduledOptimizer
@@ -22,6 +22,7 @@ from raycond.evaluate.stored_views import StoredViews
 from raycond.evaluate.table import Check
 from raycond.evaluate.views import Normalizer, augmented, mixed
 from raycond.labels.stored.labels import StoredLabels
+from raycond.methods.kernels.whitening import Preprocessing
 from raycond.models import students
 from raycond.training import augment
 
@@ -64,11 +65,13 @@ def train_and_test(
     threads: int | None = None,
     labeler: Labeler | None = None,
     report: Callable[[Check], None] | None = None,
+    real: Preprocessing | None = None,
 ) -> Outcome:
     """Train `student` on `train` under `protocol`; top-1 accuracy on `test`. `report` is called with every check.
 
     The training set is moved to `device` once; test images stay where they are and go there batch by batch, so they
-    may be a memory map. labeler: what the student learns (default: the hard labels). The same arguments on the same
+    may be a memory map. labeler: what the student learns (default: the hard labels). real: the normalization by the
+    constants of the real images, for protocols with normalize: real. The same arguments on the same
     machine give the same bits: torch's global generators are seeded for the call and put back, as is the thread count.
     Raises UserError for what does not fit together and RaycondError where the loss stops being finite.
     """
@@ -77,7 +80,7 @@ def train_and_test(
     device = torch.device(device)
     with _reproducible(seed, device, threads):
         start = time.perf_counter()
-        training = _Training(train.at_most(protocol.max_size), student, protocol, seed, device, labeler)
+        training = _Training(train.at_most(protocol.max_size), student, protocol, seed, device, labeler, real)
         tests = tests.at_most(protocol.max_size)
         curve: list[Check] = []
         for step, loss in training.run():
@@ -119,6 +122,7 @@ class _Training:
         seed: int,
         device: torch.device,
         labeler: Labeler | None,
+        real: Preprocessing | None = None,
     ) -> None:
         self.protocol, self.device, self.what = protocol, device, f"student {student}, seed {seed}"
         self.labeler = None if labeler is None or labeler.mode == "hard" else labeler
@@ -135,7 +139,10 @@ class _Training:
         self.net: nn.Module = net.to(device, memory_format=layout)  # type: ignore[call-overload]
         self.optimizer = ScheduledOptimizer(self.net, protocol, self.steps, self.per_epoch)
         self.student = torch.compile(self.net) if protocol.compile else self.net
-        self.normalizer = Normalizer(train.images, protocol, device, layout)
+        self.normalizer = Normalizer(train.images, protocol, device, layout, real)
+        self.normalized = train.normalized
+        if self.normalized:
+            _require_normalized(protocol)
         self.images, self.labels = train.images.to(device), train.labels.to(device)
         self.weights = _weights(train, protocol).to(device)
         self.fixed = self._fixed_labels() if self.labeler and self.labeler.mode == "fixed" else None
@@ -175,10 +182,10 @@ class _Training:
             views, targets = self.stored.batch(index)
             return self.normalizer(views), targets
         p, generator = self.protocol, self.generator
-        views = augmented(self.images[index].float() / 255, p, generator)
+        views = augmented(in_unit(self.images[index]), p, generator)
         pair = mixed(views, p, generator)
         views = views if pair is None else pair.images
-        seen = self.normalizer(views)
+        seen = views if self.normalized else self.normalizer(views)
         if p.dsa:
             seen = augment.dsa(seen, p.dsa, generator, rotate=p.dsa_rotate)
         soft = None
@@ -205,7 +212,7 @@ class _Training:
     def _fixed_labels(self) -> Tensor:
         assert self.labeler is not None
         assert self.labeler.logits is not None
-        return torch.cat([self.labeler.logits(part.float() / 255) for part in self.images.split(LABEL_BATCH)])
+        return torch.cat([self.labeler.logits(in_unit(part)) for part in self.images.split(LABEL_BATCH)])
 
     @torch.no_grad()
     def accuracy(self, tests: EvaluationImages) -> float:
@@ -224,6 +231,17 @@ def images_per_test_batch(side: int, device: str | torch.device) -> int:
     """Images of `side` pixels that are tested together."""
     values = TEST_VALUES.get(torch.device(device).type, TEST_VALUES["cpu"])
     return min(512, max(1, values // (128 * side**2)))
+
+
+def _require_normalized(protocol: EvaluationProtocol) -> None:
+    """Raise UserError for settings that need pixels, which images in the space of a normalization are not."""
+    if protocol.normalize != "real":
+        raise UserError(
+            f"protocol {protocol.name}: the images are normalized by the constants of the real ones: use "
+            "normalize=real, or train on the 8-bit images"
+        )
+    if protocol.jitter is not None or protocol.lighting:
+        raise UserError(f"protocol {protocol.name}: jitter and lighting need pixels, and the images are normalized")
 
 
 def _layout(net: nn.Module, device: torch.device) -> torch.memory_format:

@@ -29,6 +29,7 @@ from raycond.pipelines.evaluate.config import GridConfig, load_grid_config
 from raycond.pipelines.evaluate.contenders import Baseline, Baselines, Contender, OpenedSet, from_sets, open_sets
 from raycond.pipelines.evaluate.live import LiveTable
 from raycond.pipelines.evaluate.memory import with_requests
+from raycond.pipelines.evaluate.normalization import normalization
 from raycond.pipelines.evaluate.selections import with_shared_images
 from raycond.pipelines.evaluate.summary import GridRun, build_report, summary
 from raycond.pipelines.evaluate.trial import Trial
@@ -286,6 +287,7 @@ def _trials(run: GridRun, runner: Runner, device: str, rows: Sequence[str]) -> l
             record=run.layout.overlap,
             allow=run.config.allow_overlap,
         )
+    run.normalization = normalization(run)
     contenders = from_sets(run.sets, run.ipcs, run.config.weights)
     if run.source is not None:
         option = "--methods" if rows else "--baselines"
@@ -374,6 +376,7 @@ def _cells(run: GridRun, contender: Contender, ipc: int | None, student: str, se
         labeler=run.config.labeler,
         set=contender.label,
         weights=contender.weights,
+        normalization=run.normalization,
     )
     yield cell
     if run.config.scores:

@@ -95,6 +95,7 @@ class Trial:
             data=data,
             test=test,
             device=cell.device,
+            **({} if cell.normalization is None else {"normalization": cell.normalization.identity}),
         )
         return cls(cell, place, fingerprint, data, images, tests, held)
 
