@@ -16,6 +16,9 @@ from raycond.training.augment import dsa_operations
 RENAMED = {"smoothing": "cosine_smoothing", "normalise": "normalize"}
 """Former names of settings, which protocol files and `--set` may still use, and the names they have now."""
 
+LATER = {"lr_from": "given"}
+"""Settings that came after completion records were first written, with the value that means what was done before."""
+
 MOST_STEPS = 10**9  # more is a slip of the pen
 MOST_CHECKS = 10_000
 
@@ -37,7 +40,7 @@ class EvaluationProtocol:
     """Images in one optimization step; the whole set where it has fewer."""
 
     lr: float
-    """Learning rate at the start."""
+    """Learning rate at the start, or what the largest stable one is multiplied with (`lr_from`)."""
 
     steps: int | None = None
     """Optimization steps, the same for every set size. Exactly one of `steps` and `epochs` is set."""
@@ -50,6 +53,10 @@ class EvaluationProtocol:
 
     assumed: dict[str, str] = field(default_factory=dict)
     """Settings that the source leaves open, each with what it leaves open and what was put in."""
+
+    lr_from: Literal["given", "ntk"] = "given"
+    """Where the learning rate comes from. ntk: `lr` times the largest one that is stable for the mean squared error, by
+    the network's empirical tangent kernel on 50 training images at the start."""
 
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     """The optimizer."""
@@ -81,10 +88,11 @@ class EvaluationProtocol:
     schedule_by: Literal["step", "epoch"] = "step"
     """Whether the cosine moves at every step or only between epochs."""
 
-    loss: Literal["cross-entropy", "kl", "mse+ce"] = "cross-entropy"
+    loss: Literal["cross-entropy", "kl", "mse+ce", "mse"] = "cross-entropy"
     """With soft targets p, the labeler's logits t and the student's s. cross-entropy: −Σ p log softmax(s).
     kl: KL(softmax(t/T) ‖ softmax(s/T)) without the factor T². mse+ce: mean (s − t + mean t)² + ce_weight · hard
-    cross-entropy."""
+    cross-entropy. mse: ½ mean (s − y)² without a labeler; y are the labels that a set has learned for its images, or
+    one-hot labels minus 1/classes."""
 
     temperature: float = 1.0
     """T of the soft targets."""
@@ -194,6 +202,8 @@ class EvaluationProtocol:
                 raise self._wrong(name, f"must be from {low} to {high}, not {getattr(self, name)}")
         if not 0 <= self.momentum < 1:
             raise self._wrong("momentum", f"must be in [0, 1), not {self.momentum}")
+        if self.loss == "mse" and self.tasks > 1:
+            raise self._wrong("loss", "mse is of the labels of all classes at once, and tasks brings them one by one")
         if self.momentum and self.optimizer != "sgd":
             raise self._wrong("momentum", f"is of sgd, and the optimizer is {self.optimizer}")
         if not 0 <= self.shift <= 0.5:
@@ -211,11 +221,18 @@ class EvaluationProtocol:
         positive = all(0 < milestone < math.inf for milestone in self.milestones)
         if self.milestones and (self.epochs is None or not positive):
             raise self._wrong("milestones", "are epochs, or shares of all epochs, and need epochs, not steps")
+        if self.lr_from == "ntk" and (self.loss, self.optimizer) != ("mse", "sgd"):
+            raise self._wrong("lr_from", "ntk is of loss mse and optimizer sgd")
         if self.restart and self.schedule != "steps":
             raise self._wrong("restart", "happens at milestones: it goes with schedule steps")
 
     def _wrong(self, name: str, message: str) -> UserError:
         return UserError(f"protocol {shown(self.name)}: {name} {message}")
+
+    @property
+    def needs_labeler(self) -> bool:
+        """Whether the loss compares with the logits of a labeler."""
+        return self.loss in ("kl", "mse+ce")
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> EvaluationProtocol:
@@ -241,12 +258,12 @@ class EvaluationProtocol:
         return dataclasses.asdict(self)
 
     def identity(self) -> dict[str, Any]:
-        """All settings under the names they had when completion records were first written: a setting that only
-        changed its name makes no record stale."""
+        """All settings under the names they had when completion records were first written: neither a setting that only
+        changed its name nor one that came later makes a record stale, as long as it does what was done before."""
         former = {now: name for name, now in RENAMED.items()}
         values = {former.get(name, name): value for name, value in self.to_dict().items()}
         values["assumed"] = {former.get(name, name): text for name, text in self.assumed.items()}
-        return values
+        return {name: value for name, value in values.items() if name not in LATER or value != LATER[name]}
 
     def override(self, **fields: Any) -> EvaluationProtocol:
         """The same protocol with some settings changed; setting steps unsets epochs and the reverse."""

@@ -20,6 +20,8 @@ from raycond.core.text import shown
 from raycond.sets.stored_files import read_stored
 
 IMAGES, LABELS = "images", "labels"
+LEARNED = "learned_labels"
+"""Name of the labels (n, classes) that a method has learned for the images, centered: they add up to about 0."""
 
 
 def to_bytes(parts: Sequence[Mapping[str, Tensor]], labels: Tensor) -> bytes:

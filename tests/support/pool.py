@@ -60,7 +60,7 @@ def process_id(_item: object) -> int:
 
 @dataclass(frozen=True)
 class AddRows:
-    """Adds up rows of a shared array, for `Runner.blocks`. The process of row `deadly` dies once; row -1 is an error."""
+    """Adds up rows of a shared array, for `Runner.blocks`. The process of row `deadly` dies once; row -1 is wrong."""
 
     marks: str = ""
     deadly: int = -2

@@ -141,6 +141,6 @@ def require_supports(config: KernelConfig, counts: Sequence[int]) -> None:
         fewest = min(fewest, config.targets // len(counts))
     if max(config.ipc) > fewest:
         raise UserError(
-            f"--ipc {max(config.ipc)}: a support is drawn from the targets, and a class has only {fewest} of them; give "
-            f"at most {fewest}, or more --targets"
+            f"--ipc {max(config.ipc)}: a support is drawn from the targets, and a class has only {fewest} of them; "
+            f"give at most {fewest}, or more --targets"
         )
