@@ -29,13 +29,13 @@ def largest_stable_rate(net: nn.Module, images: Tensor) -> float:
         outputs = logits.shape[1]
         return logits.sum(1) / outputs**0.5
 
-    values, pull = vjp(reduced, parameters)
+    values, pull = vjp(reduced, parameters)  # type: ignore[misc]
     # the outputs of an untrained network are nearly the same for all images: so is the first eigenvector
     direction = torch.full_like(values, len(images) ** -0.5)
     largest = 0.0
     for _ in range(ITERATIONS):
         (gradient,) = pull(direction)
-        _, product = jvp(reduced, (parameters,), (gradient,))
+        _, product = jvp(reduced, (parameters,), (gradient,))  # type: ignore[misc]
         largest = float(product.norm())
         if not largest:
             break

@@ -12,6 +12,7 @@ from typing import Any
 from raycond.core.text import shown
 from raycond.report import accuracy
 from raycond.report.contents import Picture, Quarantine, Report, Size, compression
+from raycond.report.kernel_view import kernel_section
 from raycond.report.numbers import digits, human, plain_yaml, share, signed, times
 
 MOST_CLASSES, MOST_IMAGES, MOST_EXAMPLES = 20, 10, 3
@@ -21,6 +22,7 @@ SHOWN = 64  # pixels; smaller pictures are enlarged by a whole factor up to this
 SECTIONS = {
     "accuracy": "Accuracy",
     "images": "Images",
+    "kernel": "Kernel regression",
     "w2": "Distance (W2)",
     "distortion": "Distortion",
     "sizes": "Sizes",
@@ -33,9 +35,12 @@ _WEIGHTS = {"uniform": "uniform weights", "voronoi": "Voronoi weights"}
 
 
 def context(report: Report) -> dict[str, Any]:
+    kernel = kernel_section(report)
+    absent = ("kernel",) if kernel is None else ("w2", "distortion")  # sections of runs of the other kind
     return {
         "report": report,
-        "navigation": SECTIONS,
+        "navigation": {anchor: name for anchor, name in SECTIONS.items() if anchor not in absent},
+        "kernel": kernel,
         "tiles": _tiles(report),
         "students": accuracy.students(report.accuracy),
         "meanings": accuracy.meanings(report.accuracy),

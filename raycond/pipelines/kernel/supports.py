@@ -170,7 +170,8 @@ def _learn(work: Work, _rows: Tensor) -> None:
     targets = work.pool.in_memory(work.dtype, augmentation_of(config))
     saved, kept, raised = work.saved(), set(kept_steps(config)), kip.reg
     state = initial_state(targets, work.ipc, config.seed) if saved is None else KipState.load(saved)
-    with TrainingProgress(config.steps, state.step, f"kip ipc{work.ipc}") as progress:
+    progress = TrainingProgress(config.steps, state.step, f"kip ipc{work.ipc}")
+    with progress:
         while state.step < config.steps:
             if state.step in kept:
                 work.keep(state.step, state.images, state.labels)
