@@ -13,6 +13,7 @@ from raycond.core import records
 from raycond.data.classes import Classes
 from raycond.pipelines.evaluate.config import load_grid_config
 from raycond.pipelines.fit_projector.config import load_projector_config
+from raycond.pipelines.kernel.config import load_kernel_config
 from raycond.pipelines.layout import Layout
 from raycond.pipelines.loading import presets
 from raycond.pipelines.quantize.config import load_config
@@ -20,7 +21,12 @@ from raycond.pipelines.quantize.units import WorkerSpec, codebook_fingerprint, i
 from raycond.pipelines.train_generator.config import load_generator_config
 
 SAVED: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "presets.json").read_text())
-LOAD = {"": load_config, "generators": load_generator_config, "projectors": load_projector_config}
+LOAD = {
+    "": load_config,
+    "generators": load_generator_config,
+    "projectors": load_projector_config,
+    "kernel": load_kernel_config,
+}
 
 
 def loaded(name: str) -> dict[str, Any]:

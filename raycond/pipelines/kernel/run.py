@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Sequence
 from functools import partial
@@ -17,6 +18,8 @@ from raycond.data.quarantine import BadRecord
 from raycond.data.rows import RowSource
 from raycond.evaluate import protocol, table
 from raycond.methods.kernels.blocks import BlockMap
+from raycond.methods.kernels.plan import Work as KernelWork
+from raycond.methods.kernels.plan import measured_rate
 from raycond.models.students import build
 from raycond.pipelines.kernel.condensed import write_kernel_set
 from raycond.pipelines.kernel.config import KernelConfig
@@ -133,9 +136,10 @@ def _stages(config: KernelConfig, run: KernelRun, runner: Runner, listing: str, 
             images=sum(counts),
             classes=len(counts),
             tests=0 if tests is None else len(tests.split),
-            device=device,
+            measure=lambda work: next(blocks(partial(_rate, device), (), [work])),
         )
         run.plan = needs.lines()
+        print("\n".join(run.plan), file=sys.stderr)
     split = pixels(run.layout.pixels("train"), len(counts))
     with run.timed("preprocess"):
         run.pool, fitted = open_pool(config, split, listing, run.layout.preprocessing)
@@ -174,6 +178,11 @@ def _stages(config: KernelConfig, run: KernelRun, runner: Runner, listing: str, 
         quarantine.write(run.layout.quarantine, run.bad)
     if run.rows:
         table.write(run.layout.results, run.rows)
+
+
+def _rate(device: str, work: KernelWork) -> float:
+    """Kernel entries per second, measured where blocks are computed."""
+    return measured_rate(work, device=device)
 
 
 def _decode(config: KernelConfig, run: KernelRun, listing: str) -> Tests | None:

@@ -12,7 +12,6 @@ from safetensors.torch import save
 from torch import Tensor
 
 from raycond.core import records
-from raycond.core.errors import UserError
 from raycond.core.tensors import read_safetensors
 from raycond.data.labelled import LabelledImages
 from raycond.data.quarantine import BadRecord
@@ -61,7 +60,7 @@ class Pool:
 def open_pool(config: KernelConfig, split: LabelledImages, digest: str, output: str) -> tuple[Pool, bool]:
     """The pool, and whether its preprocessing was fitted now, into the file `output`. digest: of the decoded images.
 
-    Raises UserError for images that do not vary, a class without images, and fewer targets than classes.
+    Raises UserError for images that do not vary, and for a class without images that can be read.
     """
     rows = _target_rows(config, split.labels, split.classes)
     settings: dict[str, Any] = {"kind": config.preprocess, "layer_norm": config.layer_norm}
@@ -83,8 +82,6 @@ def _target_rows(config: KernelConfig, labels: Tensor, classes: int) -> Tensor:
     class_counts(labels, classes)
     if config.targets is None or config.targets >= len(labels):
         return torch.arange(len(labels))
-    if config.targets < classes:
-        raise UserError(f"--targets {config.targets}: must be at least {classes}, one image of each class")
     return balanced_rows(labels, classes, config.targets // classes, config.seed, "subset")
 
 
