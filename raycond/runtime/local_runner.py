@@ -10,6 +10,7 @@ import torch
 from raycond.core.device import require_device, torch_threads
 from raycond.core.errors import RaycondError
 from raycond.core.progress import TrainingProgress
+from raycond.runtime.blocks import compute
 from raycond.runtime.job import TrainingJob
 from raycond.runtime.resources import Resources
 from raycond.runtime.runner import PoolWorker
@@ -59,10 +60,7 @@ class LocalRunner:
         *,
         workers: int = 0,
     ) -> Iterator[Any]:
-        for item in items:
-            with torch_threads(resources.cpus):
-                result = function(*shared, item)
-            yield result
+        return (compute(function, shared, item, resources.cpus) for item in items)
 
     def train(self, job: TrainingJob, resources: Resources, *, workers: int = 1, stage: str = "train") -> None:
         """One worker, here: it makes the same draws as any number of workers."""

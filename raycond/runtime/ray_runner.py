@@ -11,9 +11,9 @@ from typing import Any
 import ray
 
 from raycond.core.errors import RaycondError, UserError
-from raycond.runtime.blocks import run_blocks
 from raycond.runtime.connect import connect
 from raycond.runtime.job import TrainingJob
+from raycond.runtime.ray_blocks import run_blocks
 from raycond.runtime.ray_pool import run_pool
 from raycond.runtime.resources import Capacity, Resources
 from raycond.runtime.runner import PoolWorker

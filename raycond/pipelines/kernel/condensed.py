@@ -43,7 +43,10 @@ IDENTITY = (
     *("raise_reg", "dtype", "preprocess", "zca_reg", "layer_norm", "limit", "classes", "seed", "image_column"),
     *("label_column", "max_pixels"),
 )
-OF_KIP = ("steps", "lr", "batch", "learn_labels", "augment_share")
+OF_KIP = (
+    *("steps", "lr", "batch", "learn_labels"),
+    *("augment_share", "augment_rotate", "augment_shift", "augment_flip", "augment_channel"),
+)
 SINCE = ("val_share", "max_value")  # told where they are given
 
 

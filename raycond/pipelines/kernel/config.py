@@ -39,7 +39,7 @@ class SquareImages(ImageOptions):
     grows with the fourth power of it."""
 
     channels: Literal[1, 3] = option(3)
-    """3 for color images, 1 for gray ones."""
+    """Channels of the images: 3 for color, 1 for gray."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -49,8 +49,8 @@ class PreprocessingOptions(Configuration):
     GROUP = "preprocessing"
 
     preprocess: Literal["standard", "zca"] = option("standard")
-    """standard: each channel minus its mean, divided by its standard deviation, as published for gray images; zca: then
-    regularized ZCA whitening, as published for color images."""
+    """What is done to the pixels. standard: each channel minus its mean, divided by its standard deviation, published for
+    gray images; zca: then regularized ZCA whitening, published for color images."""
 
     zca_reg: float = option(0.1, gt=0)
     """With --preprocess zca: what is added to the diagonal of the covariance, as a share of its mean diagonal, and
@@ -91,8 +91,8 @@ class SupportOptions(Configuration):
     GROUP = "support"
 
     method: Literal["kip", "ls"] = option("kip")
-    """kip (Kernel Inducing Points) learns images, and labels with --learn-labels, by gradients; ls (Label Solve) takes
-    real images and solves for the labels that fit the targets best, in one pass."""
+    """How a support is made: kip (Kernel Inducing Points) learns images, and labels with --learn-labels, by gradients;
+    ls (Label Solve) takes real images and solves for the labels that fit the targets best, in one pass."""
 
     ipc: tuple[int, ...] = option((1, 10, 50))
     """Images per class; a set holds one version for each number, each learned by itself."""

@@ -17,7 +17,6 @@ from raycond.data.labelled import pixels
 from raycond.data.quarantine import BadRecord
 from raycond.data.rows import RowSource
 from raycond.evaluate import protocol, table
-from raycond.methods.kernels.blocks import BlockMap
 from raycond.methods.kernels.plan import Work as KernelWork
 from raycond.methods.kernels.plan import measured_rate
 from raycond.models.students import build
@@ -36,6 +35,7 @@ from raycond.pipelines.stages.listing import class_fingerprints, listings, requi
 from raycond.pipelines.stages.overlap import require_disjoint
 from raycond.pipelines.stages.splits import decode_split
 from raycond.report import write_report
+from raycond.runtime.blocks import BlockPool
 from raycond.runtime.open import open_runner
 from raycond.runtime.runner import Runner
 from raycond.sets.manifest import read_manifest
@@ -126,8 +126,7 @@ def _run(config: KernelConfig, run: KernelRun) -> None:
 
 
 def _stages(config: KernelConfig, run: KernelRun, runner: Runner, listing: str, counts: Sequence[int]) -> None:
-    device = runner.device(config.resources)
-    blocks: BlockMap = partial(runner.blocks, resources=config.resources, workers=config.workers)
+    blocks = BlockPool(runner, config.resources, config.workers)
     tests = _decode(config, run, listing)
     with run.timed("plan"):
         needs = needs_of(
@@ -136,7 +135,7 @@ def _stages(config: KernelConfig, run: KernelRun, runner: Runner, listing: str, 
             images=sum(counts),
             classes=len(counts),
             tests=0 if tests is None else len(tests.split),
-            measure=lambda work: next(blocks(partial(_rate, device), (), [work])),
+            measure=lambda work: next(blocks(partial(_rate, blocks.device), (), [work])),
         )
         run.plan = needs.lines()
         print("\n".join(run.plan), file=sys.stderr)
@@ -146,7 +145,7 @@ def _stages(config: KernelConfig, run: KernelRun, runner: Runner, listing: str, 
         run.computed["preprocess"] = int(fitted)
     with run.timed(config.method):
         run.supports = [
-            make_support(Work(config, run.pool, ipc, run.layout, blocks, device)) for ipc in sorted(config.ipc)
+            make_support(Work(config, run.pool, ipc, run.layout, blocks, blocks.device)) for ipc in sorted(config.ipc)
         ]
         run.computed["supports"] = sum(support.computed for support in run.supports)
     if tests is not None:
@@ -158,7 +157,7 @@ def _stages(config: KernelConfig, run: KernelRun, runner: Runner, listing: str, 
                 tests,
                 places=[run.layout.score(support.ipc) for support in run.supports],
                 run=blocks,
-                device=device,
+                device=blocks.device,
             )
         run.rows = krr_rows(config, run.scores, len(counts))
     with run.timed("write"):

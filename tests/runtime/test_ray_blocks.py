@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,8 @@ import torch
 from raycond.core.errors import RaycondError, UserError
 from raycond.methods.kernels.blocks import gradient_in_blocks, kernel_in_blocks
 from raycond.methods.kernels.registry import kernel
-from raycond.runtime import blocks
+from raycond.runtime import ray_blocks
+from raycond.runtime.blocks import BlockPool
 from raycond.runtime.local_runner import LocalRunner
 from raycond.runtime.ray_runner import RayRunner
 from raycond.runtime.resources import Resources
@@ -42,7 +42,7 @@ def test_blocks_come_in_order_within_a_window(runner: RayRunner, workers: int) -
     results = runner.blocks(AddRows(), (ARRAY,), rows(), CPU, workers=workers)
     first = next(results)
     at_once = workers or 7
-    assert len(taken) <= blocks.AHEAD * at_once + 1
+    assert len(taken) <= ray_blocks.AHEAD * at_once + 1
     assert [first, *results] == [(value, 1) for value in SUMS]
 
 
@@ -58,7 +58,7 @@ def test_a_killed_worker_costs_its_blocks(runner: RayRunner, tmp_path: Path) -> 
 def test_a_block_that_kills_every_worker_ends_the_rest(
     runner: RayRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blocks, "MAX_RETRIES", 0)
+    monkeypatch.setattr(ray_blocks, "MAX_RETRIES", 0)
     with pytest.raises(RaycondError, match="a worker died 1 times over one block, .*lower --block"):
         list(runner.blocks(AddRows(str(tmp_path), deadly=3), (ARRAY,), [3], CPU))
 
@@ -74,8 +74,8 @@ def test_kernels_and_gradients_are_those_of_one_process(runner: RayRunner) -> No
     random = torch.Generator().manual_seed(0)
     x, z = (torch.randn(n, 1, 8, 8, generator=random, dtype=torch.float64) for n in (5, 7))
     network = kernel("convnet3")
-    run: Callable[..., Iterator[object]] = partial(runner.blocks, resources=CPU)
-    here: Callable[..., Iterator[object]] = partial(LocalRunner().blocks, resources=CPU)
+    run, here = (BlockPool(one, CPU) for one in (runner, LocalRunner()))
+    assert run.device == here.device == "cpu"
     on_ray, local = (kernel_in_blocks(network, x, z, block=2, run=one) for one in (run, here))
     assert torch.equal(on_ray, local)
     torch.testing.assert_close(on_ray, kernel_in_blocks(network, x, z), rtol=1e-12, atol=1e-15)
