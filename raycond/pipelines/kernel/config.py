@@ -49,7 +49,7 @@ class PreprocessingOptions(Configuration):
     GROUP = "preprocessing"
 
     preprocess: Literal["standard", "zca"] = option("standard")
-    """What is done to the pixels. standard: each channel minus its mean, divided by its standard deviation, published for
+    """What is done to pixels. standard: each channel minus its mean, divided by its standard deviation, published for
     gray images; zca: then regularized ZCA whitening, published for color images."""
 
     zca_reg: float = option(0.1, gt=0)
