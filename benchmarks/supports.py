@@ -13,11 +13,13 @@ import argparse
 import statistics
 import sys
 from dataclasses import replace
-from typing import Any
 
 import torch
 
 from benchmarks.common import machine, print_table
+from raycond.cli.kernel import COMMAND
+from raycond.cli.main import COMMANDS
+from raycond.cli.parsing import parse
 from raycond.core import files
 from raycond.data.labelled import pixels
 from raycond.pipelines.kernel.config import KernelConfig, load_kernel_config
@@ -72,18 +74,9 @@ def _spread(values: list[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--draws", type=int, default=1)
-    parser.add_argument("--preset")
     options, rest = parser.parse_known_args()
-    given: dict[str, Any] = {"evaluate": False, "runner": "local"}
-    for name in rest:  # the rest is for `raycond kernel`
-        if name.startswith("--"):
-            key = name.removeprefix("--").replace("-", "_")
-            given[key] = []
-        else:
-            given[key].append(name)
-    single = {key: value[0] if len(value) == 1 and key != "ipc" else value or True for key, value in given.items()
-              if isinstance(value, list)}  # fmt: skip
-    config = load_kernel_config({**given, **single}, preset=options.preset)
+    given = parse("kernel", COMMANDS["kernel"], COMMAND, ["--runner", "local", "--no-evaluate", *rest])
+    config = load_kernel_config(given, preset=given.pop("preset", None))
     torch.set_num_threads(config.cpus_per_worker)
     print(f"{machine()}; {' '.join(sys.argv[1:])}", flush=True)
     found = accuracies(config, options.draws)
