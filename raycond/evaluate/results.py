@@ -119,13 +119,17 @@ def to_csv(rows: Iterable[Row]) -> str:
     Names come from folders: a cell that a spreadsheet would run as a formula begins with an apostrophe.
     """
     rows = in_file_order(rows)
-    columns = COLUMNS + MORE_COLUMNS + tuple(c for c in KERNEL_COLUMNS if any(getattr(r, c) is not None for r in rows))
+    columns = COLUMNS + MORE_COLUMNS + _of_kernels(rows)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
         writer.writerow([_cell(getattr(row, column)) for column in columns])
     return out.getvalue()
+
+
+def _of_kernels(rows: Iterable[Row]) -> tuple[str, ...]:
+    return tuple(name for name in KERNEL_COLUMNS if any(getattr(row, name) is not None for row in rows))
 
 
 def _cell(value: Any) -> Any:
@@ -197,8 +201,9 @@ def write_parquet(uri: str, rows: Iterable[Row]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist([asdict(row) for row in in_file_order(rows)], schema=_schema()), buffer)
+    buffer, rows = io.BytesIO(), in_file_order(rows)
+    schema = _schema(_of_kernels(rows))
+    pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], schema=schema), buffer)
     files.write_bytes(uri, buffer.getvalue())
 
 
@@ -225,10 +230,11 @@ def read_parquet(uri: str) -> list[Row]:
         return [Row.from_dict({k: v for k, v in record.items() if v is not None or k == "ipc"}) for record in records]
 
 
-def _schema() -> Any:
+def _schema(of_kernels: tuple[str, ...] = KERNEL_COLUMNS) -> Any:
     import pyarrow as pa
 
     check = pa.struct([("step", pa.int64()), ("epoch", pa.float64()), ("top1", pa.float64()), ("loss", pa.float64())])
     integers = dict.fromkeys(("ipc", *INTEGERS), pa.int64())
     types = {**integers, **dict.fromkeys(NUMBERS, pa.float64()), "curve": pa.list_(check)}
-    return pa.schema([(f.name, types.get(f.name, pa.string())) for f in fields(Row)])
+    names = [f.name for f in fields(Row) if f.name not in KERNEL_COLUMNS or f.name in of_kernels]
+    return pa.schema([(name, types.get(name, pa.string())) for name in names])

@@ -23,10 +23,7 @@ from raycond.sets.normalization import Normalization
 from raycond.sets.pictures import open_picture
 from raycond.sets.place import set_folder
 from raycond.sets.tables import read_table
-from raycond.sets.tensors import IMAGES, LEARNED, read_tensors
-
-LEARNED_KIND = "learned"
-"""What the manifest of a set with labels of its own says of them."""
+from raycond.sets.tensors import IMAGES, LEARNED, LEARNED_KIND, read_tensors
 
 REPLACED_AT_MOST = 5  # times that a set may be replaced by its writer while it is being opened
 

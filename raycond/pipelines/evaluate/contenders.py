@@ -21,7 +21,8 @@ from raycond.evaluate.training_sets import (
 from raycond.methods.match.formation import Formation
 from raycond.sets.manifest import Manifest, read_manifest
 from raycond.sets.normalization import Normalization
-from raycond.sets.reader import LEARNED_KIND, open_set
+from raycond.sets.reader import open_set
+from raycond.sets.tensors import LEARNED_KIND
 
 
 @dataclass(frozen=True)

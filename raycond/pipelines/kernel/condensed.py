@@ -18,8 +18,7 @@ from raycond.pipelines.kernel.config import KernelConfig
 from raycond.pipelines.kernel.supports import Support
 from raycond.pipelines.kernel.training_images import Pool, image_ids, in_unit
 from raycond.pipelines.stages.condensed import public_uri, write_set
-from raycond.sets.reader import LEARNED_KIND
-from raycond.sets.tensors import IMAGES, LEARNED
+from raycond.sets.tensors import IMAGES, LEARNED, LEARNED_KIND
 from raycond.sets.writer import ClassPart, SetWriter
 
 IMAGE_FORMAT = "png"

@@ -12,10 +12,10 @@ from raycond.core.progress import Progress
 from raycond.data.labelled import LabelledImages
 from raycond.evaluate.table import Row
 from raycond.methods.kernels.blocks import BlockMap
-from raycond.methods.kernels.scoring import Score, score
+from raycond.methods.kernels.scoring import scores
 from raycond.methods.kernels.whitening import Preprocessing
 from raycond.pipelines.kernel.config import KernelConfig
-from raycond.pipelines.kernel.supports import Support
+from raycond.pipelines.kernel.supports import Snapshot, Support
 
 PROTOCOL = "krr"  # of rows that no student was trained for
 
@@ -64,13 +64,13 @@ def score_supports(
         images = preprocessing.apply(tests.split.images, dtype)
         with Progress("krr", sum(len(supports[k].snapshots) for k in missing), "supports") as progress:
             for k in missing:
-                scored = []
-                for snapshot in supports[k].snapshots:
-                    support, labels = snapshot.read()
-                    seen = score(
+                scored: list[list[float]] = []
+                for group in _of_one_support(config, supports[k].snapshots):
+                    read = [snapshot.read() for snapshot in group]
+                    seen = scores(
                         config.network,
-                        support.to(dtype),
-                        labels,
+                        read[0][0].to(dtype),
+                        [labels for _, labels in read],
                         images,
                         tests.split.labels,
                         reg=config.reg,
@@ -79,8 +79,11 @@ def score_supports(
                         device=device,
                         run=run,
                     )
-                    scored.append([snapshot.step, *_plain(seen)])
-                    progress.step(1, f"ipc{supports[k].ipc}: {100 * seen.accuracy:.1f} %")
+                    scored += [
+                        [snapshot.step, 100 * one.accuracy, one.loss, one.reg]
+                        for snapshot, one in zip(group, seen, strict=True)
+                    ]
+                    progress.step(len(group), f"ipc{supports[k].ipc}: {scored[-1][1]:.1f} %")
                 known[k] = records.finish(places[k], expected[k], None, scores=scored)
     return {
         one.ipc: [ScoredSnapshot(*values) for values in facts["scores"]]
@@ -112,5 +115,6 @@ def krr_rows(config: KernelConfig, scores: dict[int, list[ScoredSnapshot]], clas
     return rows
 
 
-def _plain(seen: Score) -> tuple[float, float, float]:
-    return 100 * seen.accuracy, seen.loss, seen.reg
+def _of_one_support(config: KernelConfig, snapshots: Sequence[Snapshot]) -> list[Sequence[Snapshot]]:
+    """Snapshots in groups that have the same images: Label Solve changes the labels alone."""
+    return [snapshots] if config.method == "ls" else [[snapshot] for snapshot in snapshots]
