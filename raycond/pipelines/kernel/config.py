@@ -196,8 +196,8 @@ class BlockOptions(MachineOptions, DecodingOptions):
     """CPUs of each worker, and its torch threads. float32 sums depend on it: keep it to get the same bytes again."""
 
     checkpoint_every: int = option(10, ge=1, metavar="STEPS")
-    """Steps of kip, or passes of ls over eight rows of blocks, between checkpoints, from which a run that was stopped
-    goes on."""
+    """Steps of kip between checkpoints, from which a run that was stopped goes on; lower it where a step is slow. ls
+    keeps its sums after every eight rows of blocks."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -125,15 +125,18 @@ def make_support(work: Work) -> Support:
     rows = support_rows(work.pool.labels, work.pool.classes, work.ipc, work.config.seed)
     expected, output = work.fingerprint, work.layout.support(work.ipc)
     steps = kept_steps(work.config)
-    names = {str(step): work.snapshot(step).uri.rpartition("/")[2] for step in steps}
     facts = records.find(output, expected)
     computed = facts is None or not records.all_whole(work.folder, facts["files"])
     if computed:
         try:
-            (_solve if work.config.method == "ls" else _learn)(work, rows)
+            if work.config.method == "ls":
+                _solve(work, rows)
+            else:
+                _learn(work)
         except SingularKernel as error:
             raise RaycondError(f"{error} (--reg R, or --raise-reg to raise it as far as needed)") from error
-        listed = {name: records.measured(files.join(work.folder, name)) for name in names.values()}
+        names = [work.snapshot(step).uri.rpartition("/")[2] for step in steps]
+        listed = {name: records.measured(files.join(work.folder, name)) for name in names}
         records.finish(output, expected, None, files=listed)
         files.delete(work.state)
     snapshots = tuple(work.snapshot(step) for step in steps)
@@ -164,8 +167,8 @@ def kip_config(config: KernelConfig, device: str) -> KipConfig:
     )
 
 
-def _learn(work: Work, _rows: Tensor) -> None:
-    """KIP."""
+def _learn(work: Work) -> None:
+    """KIP, from the state that a stopped run left."""
     config, kip = work.config, kip_config(work.config, work.device)
     targets = work.pool.in_memory(work.dtype, augmentation_of(config))
     saved, kept, raised = work.saved(), set(kept_steps(config)), kip.reg
@@ -184,7 +187,7 @@ def _learn(work: Work, _rows: Tensor) -> None:
 
 
 def _solve(work: Work, rows: Tensor) -> None:
-    """Label Solve. The sums over the targets are what is kept on the way."""
+    """Label Solve. The sums over the targets are kept on the way; they are small."""
     config, pool = work.config, work.pool
     label_solve.require_fewer(len(rows), len(pool.rows))
     support = pool.preprocessed(rows, torch.float32).double()  # the labels must be those of the images that are kept
@@ -192,7 +195,7 @@ def _solve(work: Work, rows: Tensor) -> None:
     saved = work.saved()
     sums = NormalEquations(len(rows), pool.classes) if saved is None else NormalEquations.load(saved)
     with Progress(f"ls ipc{work.ipc}", len(pool.rows), "targets", done=sums.count) as progress:
-        for number, part in enumerate(_passes(work, sums.count), start=1):
+        for part in _passes(work, sums.count):
             targets, labels = pool.preprocessed(part, work.dtype), centered_labels(pool.labels[part], pool.classes)
             for block, kernel in kernel_rows(
                 config.network,
@@ -204,8 +207,7 @@ def _solve(work: Work, rows: Tensor) -> None:
             ):
                 sums.add(kernel, labels[block])
                 progress.step(len(kernel))
-            if number % config.checkpoint_every == 0:
-                work.save(sums.state())
+            work.save(sums.state())
     kernel = kernel_in_blocks(config.network, support, block=config.block_size, device=work.device, run=work.run)
     work.keep(1, support, _solved(sums, kernel, config))
 
