@@ -14,8 +14,9 @@ from torch import Tensor
 from benchmarks.common import latents, machine, print_table, side_by_side
 from raycond.methods.quantize.codebook import codebook
 from raycond.methods.quantize.faiss_kmeans import faiss_kmeans
+from raycond.methods.quantize.minibatch import partial_fit
 from raycond.methods.quantize.quantization import quantize
-from raycond.methods.quantize.wasserstein import d4m_centroids, mean_rows, w2_study
+from raycond.methods.quantize.wasserstein import mean_rows, w2_study
 
 IPCS = (10, 50, 100)
 REPEATS = 7
@@ -38,7 +39,7 @@ RUNS: dict[str, Run] = {
     "raycond lloyd (1 restart)": ours(1),
     "scikit-learn KMeans (n_init 1)": kmeans,
     "faiss.Kmeans (20 iterations)": lambda x: [faiss_kmeans(x, k, seed=0) for k in IPCS],
-    "D4M: partial_fit, batch = IPC": lambda x: [d4m_centroids(x, k) for k in IPCS],
+    "D4M: partial_fit, batch = IPC": lambda x: [partial_fit(x, k) for k in IPCS],
 }
 
 

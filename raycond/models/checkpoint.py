@@ -43,21 +43,27 @@ class Pretrained:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     size: int
+    weights: str
+    """torchvision's name of the weights, such as IMAGENET1K_V1."""
 
 
-def pretrained(name: str) -> Pretrained:
-    """The DEFAULT weights of a torchvision classifier, downloaded into torch hub's folder if they are not there.
+def pretrained(name: str, weights_name: str = "DEFAULT") -> Pretrained:
+    """Weights of a torchvision classifier, downloaded into torch hub's folder if they are not there.
 
-    Raises UserError, saying which file to put where, if they cannot be downloaded.
+    weights_name: as torchvision calls them; DEFAULT are its best. Raises UserError for a name that the classifier does
+    not have, and if they cannot be downloaded, saying which file to put where.
     """
     from torchvision import models
 
-    weights: Any = models.get_model_weights(name)["DEFAULT"]
+    known: Any = models.get_model_weights(name)
+    if weights_name not in known.__members__:
+        raise UserError(f"teacher {name}: has no weights {weights_name}; it has {', '.join(w.name for w in known)}")
+    weights: Any = known[weights_name]
     transforms = weights.transforms()
     mean, std = tuple(transforms.mean), tuple(transforms.std)
     if name in ("googlenet", "inception_v3"):  # torchvision turns ImageNet's constants into these inside the network
         mean = std = (0.5, 0.5, 0.5)
-    return Pretrained(_downloaded(name, weights.url), mean, std, transforms.crop_size[0])
+    return Pretrained(_downloaded(name, weights.url), mean, std, transforms.crop_size[0], weights.name)
 
 
 def _downloaded(name: str, url: str) -> str:

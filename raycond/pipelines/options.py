@@ -95,6 +95,24 @@ class SourceOptions(Configuration):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class ValidationSource(Configuration):
+    """Which images are tested on."""
+
+    GROUP = "source"
+
+    val: str | None = option(None, metavar="URI", unset="the val split of --data", place=place)
+    """Address of the images that the evaluation tests on, in the same forms as --data."""
+
+    val_share: float | None = option(None, gt=0, lt=1, unset="none are held out")
+    """Share of each class of --data that is kept out of the condensation and tested on, drawn by --seed. Give it, such
+    as 0.1, where there are no other validation images."""
+
+    allow_overlap: bool = option(False)
+    """Go on where more than 1 % of the validation images are training images too, byte for byte. Their accuracies are
+    then not those of unseen images."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class ImageOptions(Configuration):
     """The form in which images are decoded."""
 
@@ -102,7 +120,7 @@ class ImageOptions(Configuration):
 
     size: int = option(256, ge=1)
     """Pixels on each side of the square that images are brought to when they are read. The codec's factor must divide
-    it."""
+    it. With a diffusion model as the generator the default is the size that the model was made for."""
 
     resize: Literal["crop", "squash"] = option("crop")
     """How an image becomes a square: `crop` scales the shorter side and cuts the center out, `squash` scales both sides

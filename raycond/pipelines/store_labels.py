@@ -52,7 +52,7 @@ def store_set_labels(
                 files.join(folder, f"ipc{ipc}"),
                 SetImages(set_path, ipc, "uniform").load(len(classes), options),
                 labeler=opened,
-                protocol=recipe.resolve(ipc=ipc, classes=len(classes), student=student),
+                protocol=recipe.resolve(ipc=ipc, classes=len(classes), student=student, size=content["size"]),
                 classes=classes,
                 device=device,
                 views=views,

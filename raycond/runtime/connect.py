@@ -36,6 +36,9 @@ def connect(dashboard: bool) -> bool:
     if address == "local":
         # None: Ray starts it, and goes on without it where it does not come up, as on a machine that is very busy
         options |= {"include_dashboard": None if dashboard else False, "dashboard_host": "127.0.0.1"}
+        if "RAY_worker_niceness" not in os.environ:
+            # Ray's 15 leaves the workers a twentieth of a processor that another program keeps busy
+            options["_system_config"] = {"worker_niceness": 0}
     carry("ray")
     with _sigterm_as_interrupt():
         try:

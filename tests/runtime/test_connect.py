@@ -219,6 +219,26 @@ def test_off_the_main_thread_signals_are_not_touched() -> None:
 
 
 @pytest.mark.usefixtures("stop")
+@pytest.mark.parametrize(("given", "niceness"), [(None, {"worker_niceness": 0}), ("5", None)])
+def test_workers_have_the_priority_of_other_programs(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, niceness: dict[str, int] | None
+) -> None:
+    received: dict[str, Any] = {}
+
+    def init(**options: Any) -> None:
+        received.update(options)
+        raise ValueError
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.delenv("RAY_worker_niceness", raising=False)
+    if given is not None:
+        monkeypatch.setenv("RAY_worker_niceness", given)
+    with pytest.raises(UserError):
+        connect(dashboard=False)
+    assert received.get("_system_config") == niceness
+
+
+@pytest.mark.usefixtures("stop")
 @pytest.mark.parametrize(
     ("raised", "expected", "text"),
     [

@@ -72,7 +72,7 @@ def test_a_pool_answers_every_job(runner: RayRunner, tmp_path: Path) -> None:
     jobs = [str(k) for k in range(10)]
     results = dict(runner.pool(MakeDoubler(str(tmp_path)), jobs, CPU, workers=2, batch=4))
     assert results == {k: f"{2 * k} on cpu of {4 if k < 8 else 2}" for k in range(10)}
-    assert len(list(tmp_path.glob("made-*"))) == 2
+    assert len(list(tmp_path.glob("made-*"))) <= 2  # one may have done all before the other had started
 
 
 def test_a_worker_that_cannot_be_made_ends_the_pool_with_its_machine(runner: RayRunner) -> None:

@@ -21,6 +21,7 @@ from raycond.pipelines.evaluate.config import GridConfig
 from raycond.pipelines.evaluate.contenders import OpenedSet
 from raycond.pipelines.layout import GridLayout
 from raycond.report import GridReport, Size
+from raycond.sets.normalization import Normalization
 
 MAX_FAILURES = 20  # shown in full
 
@@ -42,6 +43,7 @@ class GridRun(Timed):
     listing: str = ""  # digest of what the source lists, where it is known
     agreement: Agreement | None = None  # of the labeler with hard labels, where it has labels of its own
     overlap: Overlap | None = None  # of validation and training images, where both are known
+    normalization: Normalization | None = None  # by the constants of the real images, where the protocol asks for them
     rows: list[Row] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     bad: list[BadRecord] = field(default_factory=list)  # validation images that were left out, whatever their size
@@ -54,7 +56,7 @@ class GridRun(Timed):
 
     @property
     def scores(self) -> list[ddranking.Score]:
-        return ddranking.scores(self.rows) if self.config.scores else []
+        return ddranking.scores(self.rows, self.config.full_accuracy) if self.config.scores else []
 
 
 def overlap_text(overlap: Overlap) -> str:

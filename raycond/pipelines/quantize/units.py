@@ -150,6 +150,7 @@ def codebook_fingerprint(spec: WorkerSpec, label: int, ipc: int, images: str) ->
         max_pixels=c.max_pixels,
         threads=c.cpus_per_actor,
         **({} if c.max_value is None else {"max_value": c.max_value}),
+        **({"km_expand": c.km_expand} if c.quantizer == "minibatch" else {}),
     )
 
 

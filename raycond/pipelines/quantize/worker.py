@@ -108,11 +108,14 @@ class ClassWorker:
             kind=self.config.quantizer,
             seeds=[self._seed(job.label) for job, _, _ in group],
             restarts=self.config.restarts,
+            expand=self.config.km_expand,
         )
 
     def _quantize_stream(self, job: ClassJob, result: Result, start: Callable[[int, int], Stream]) -> None:
-        with tempfile.TemporaryDirectory(prefix="raycond-") as folder:
-            stream = StreamQuantizer(start, tuple(job.quantize), self._seed(job.label), f"{folder}/latents")
+        with (
+            tempfile.TemporaryDirectory(prefix="raycond-") as folder,
+            StreamQuantizer(start, tuple(job.quantize), self._seed(job.label), f"{folder}/latents") as stream,
+        ):
             encoded = self._encode(job, result, stream)
             self._save(job, result, encoded, stream.codebooks())
 

@@ -20,7 +20,9 @@ def write_set(writer: SetWriter, about: dict[str, Any], *, record: str, parts: A
     changing the set.
     """
     output = writer.folder
-    expected = records.fingerprint(stage="set", about=about, classes=writer.classes.to_dict(), made_of=parts)
+    expected = records.fingerprint(
+        stage="set", about=about, classes=writer.classes.to_dict(), made_of=parts, **writer.identity
+    )
     facts = records.find(record, expected)
     if facts is not None:
         content = _unharmed(output, about, facts["manifest"])

@@ -10,6 +10,7 @@ from raycond.evaluate.table import Row
 from raycond.pipelines.quantize.run import quantize
 from raycond.pipelines.quantize.summary import QuantizeRun, build_report, summary, w2_tables
 from tests.pipelines.quantize.make import CLASSES, config, data
+from tests.support.methods import SQRT
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def test_as_many_images_as_the_class_has(tmp_path: Path) -> None:
 
 
 def test_accuracies_come_first(run: QuantizeRun) -> None:
-    rows = [Row("ddoq", 1, "convnet3", seed, 50.0, 50.0, 1, 1.0, 4, "quick") for seed in (0, 1)]
+    rows = [Row(SQRT, 1, "convnet3", seed, 50.0, 50.0, 1, 1.0, 4, "quick") for seed in (0, 1)]
     text = summary(QuantizeRun(run.layout, run.source, None, rows=rows))
     assert "50.0 ± 0.0" in text.split("time ")[0]
     assert run.layout.results in text
