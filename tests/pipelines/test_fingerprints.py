@@ -238,7 +238,7 @@ MATCH: Table = {
     "pixels of a class, set": {"resize": "squash", "max_pixels": 10**6, "max_value": 4095, "channels": 1},
     "pixels of a class, match, set": {"size": 16},
     # and then the decoded images, which were not made anew, do not fit what is listed
-    "pixels of a class": {"data": "…", "limit": 8, "val_share": 0.2},
+    "pixels of a class": {"data": "…", "limit": 8, "val_share": 0.2, "check_content": True},
     "match, medoids, set": {"seed": 1, "ipc": (2,)},
     "match, set": {
         "method": "dsa",
@@ -309,6 +309,7 @@ GRID: Table = {
 KERNEL: Table = {
     "overlap, pixels, preprocessing, set": {"data": "…", "limit": 3},
     "krr, overlap, pixels, preprocessing, set": {"val_share": 0.34},
+    "overlap, pixels, preprocessing": {"check_content": True},
     "pixels, set": {"size": 5, "channels": 3, "resize": "squash", "max_pixels": 10**6, "max_value": 4095},
     "preprocessing, set": {"preprocess": "standard", "zca_reg": 0.2, "layer_norm": False},
     "set, support": {
