@@ -38,7 +38,14 @@ def cells(name: str, protocol: str, ipcs: list[int], seeds: list[int], precision
     decode_split("val", val, source_digest([val.fingerprint(k) for k in range(10)]), OPTIONS, pixels)
     settings, known = recipe(protocol).override(precision=precision), DATASETS[name]
     cell = Cell(
-        *("random", None, "convnet3", 0, settings.resolve(ipc=10, classes=10, student="convnet3"), source.classes),
+        *(
+            "random",
+            None,
+            "convnet3",
+            0,
+            settings.resolve(ipc=10, classes=10, student="convnet3", size=28),
+            source.classes,
+        ),
         *(OPTIONS, RandomImages(source, 1, 0), pixels, "cpu"),
         normalization=Normalization(known.mean, known.std),
     )

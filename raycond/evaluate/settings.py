@@ -17,6 +17,11 @@ from raycond.training.augment.diffaug import diffaug_operations
 RENAMED = {"smoothing": "cosine_smoothing", "normalise": "normalize"}
 """Former names of settings, which protocol files and `--set` may still use, and the names they have now."""
 
+SINCE = ("diffaug", "divisor", "labeler", "train_size", "view_size", "test_resize")
+"""Settings that came after completion records were first written."""
+
+Divisor = Literal["n - 1", "n"]
+
 MOST_STEPS = 10**9  # more is a slip of the pen
 MOST_CHECKS = 10_000
 
@@ -49,6 +54,9 @@ class EvaluationProtocol:
     reported: str = "last"
     """Which accuracy the source prints, in words; raycond's own headline is always the last."""
 
+    divisor: Divisor = "n - 1"
+    """What the sum of squares of a standard deviation over seeds is divided by; `n` where the source takes np.std."""
+
     assumed: dict[str, str] = field(default_factory=dict)
     """Settings that the source leaves open, each with what it leaves open and what was put in."""
 
@@ -59,7 +67,8 @@ class EvaluationProtocol:
     """Weight decay: decoupled for adamw, an L2 penalty for adam and sgd."""
 
     decay_norms: bool = True
-    """Whether biases and norm layers (parameters of one dimension) decay as well."""
+    """Whether every parameter decays. If not, only those of two or more dimensions with `weight` in their name do, as
+    in the code of SRe2L and RDED: no biases and norm layers, and no class tokens or position embeddings."""
 
     momentum: float = 0.0
     """Momentum of sgd."""
@@ -94,7 +103,11 @@ class EvaluationProtocol:
     """Share of the hard cross-entropy in loss mse+ce."""
 
     labels: str = "hard"
-    """What the source trains with, in words; here the labeler is an argument of its own."""
+    """What the source trains with, in words."""
+
+    labeler: str | None = None
+    """What the source trains with on ImageNet-1K, as --labeler takes it, which it is where none is given; None for hard
+    labels."""
 
     weights: Literal["class-mean-one", "given", "none"] = "class-mean-one"
     """How an image's weight w enters the mean of w·loss: scaled to mean 1 in each class, as stored, or as 1."""
@@ -102,9 +115,16 @@ class EvaluationProtocol:
     mix_weights: Literal["own", "mix"] = "own"
     """The weight of a mixed image: that of the first, w_i, or λ·w_i + (1 − λ)·w_j."""
 
+    train_size: int | None = None
+    """Side in pixels to which training images are brought first (bilinear, antialiased); None leaves them as they are
+    stored. Augmentation happens in the order of these settings."""
+
     shuffle: int = 1
-    """Patches on each side that are shuffled (RDED); 1 leaves images as they are. Augmentation happens in the order
-    of these settings."""
+    """Patches on each side that are shuffled (RDED); 1 leaves images as they are."""
+
+    view_size: int | None = None
+    """Side in pixels of what students see, in training and in tests, whatever the images are stored at; None for the
+    side of the stored images."""
 
     scale: tuple[float, float] | None = None
     """Smallest and largest area of the random resized crop, as shares of the image; None for no crop."""
@@ -116,7 +136,8 @@ class EvaluationProtocol:
     """Whether half of the images are mirrored."""
 
     jitter: tuple[float, float, float] | None = None
-    """Brightness, contrast and saturation: each factor is drawn from 1 ± the value; None for no change."""
+    """Brightness, contrast and saturation: each factor is drawn from 1 ± the value, the order of the three at random,
+    and nothing is clamped (IDC); None for no change."""
 
     lighting: float = 0.0
     """Standard deviation of AlexNet's color noise along the principal components; color images only."""
@@ -146,7 +167,12 @@ class EvaluationProtocol:
     the set, or are measured on the source."""
 
     test_crop: float = 1.0
-    """Share of a test image's side that its central crop keeps: 224/256 in most recipes."""
+    """Share of a test image's side that its central crop keeps: 224/256 in most recipes. Test images are resized
+    bilinearly, the shorter side to what leaves students' views after the crop, however the set's own were resized."""
+
+    test_resize: Literal["share", "sevenths"] = "share"
+    """How the side before the central crop follows from that of a view: side / test_crop, or side // 7 · 8 (RDED),
+    which is 256 of 224, 72 of 64 and 32 of 32."""
 
     max_size: int | None = None
     """Training and test images with a larger side, in pixels, are averaged down to this one; None for never."""
@@ -185,7 +211,7 @@ class EvaluationProtocol:
     def _check_length(self) -> None:
         if (self.steps is None) == (self.epochs is None):
             raise self._wrong("steps or epochs", "exactly one of the two must be set")
-        for name in ("steps", "epochs", "batch", "checks", "max_size", "shuffle", "tasks"):
+        for name in ("steps", "epochs", "batch", "checks", "max_size", "train_size", "view_size", "shuffle", "tasks"):
             value, most = getattr(self, name), MOST_CHECKS if name == "checks" else MOST_STEPS
             if value is not None and not 1 <= value <= most:
                 limit = "at least 1" if value < 1 else f"at most {most:,}"
@@ -201,6 +227,8 @@ class EvaluationProtocol:
         for name, low, high in (("mix_probability", 0, 1), ("checks_from", 0, 0.99), ("test_crop", 0.1, 1)):
             if not low <= getattr(self, name) <= high:
                 raise self._wrong(name, f"must be from {low} to {high}, not {getattr(self, name)}")
+        if self.test_resize == "sevenths" and self.test_crop != 1:
+            raise self._wrong("test_crop", "goes with test_resize share: sevenths says itself what is cropped")
         if not 0 <= self.momentum < 1:
             raise self._wrong("momentum", f"must be in [0, 1), not {self.momentum}")
         if self.momentum and self.optimizer != "sgd":
@@ -251,12 +279,15 @@ class EvaluationProtocol:
 
     def identity(self) -> dict[str, Any]:
         """All settings under the names they had when completion records were first written: a setting that only
-        changed its name, or that came later and is not used, makes no record stale."""
+        changed its name, or came later and is at its default, makes no record stale."""
         former = {now: name for name, now in RENAMED.items()}
-        values = {former.get(name, name): value for name, value in self.to_dict().items()}
+        later = {f.name: f.default for f in dataclasses.fields(self) if f.name in SINCE}
+        values = {
+            former.get(name, name): value
+            for name, value in self.to_dict().items()
+            if name not in later or value != later[name]
+        }
         values["assumed"] = {former.get(name, name): text for name, text in self.assumed.items()}
-        if self.diffaug is None:
-            del values["diffaug"]
         return values
 
     def override(self, **fields: Any) -> EvaluationProtocol:
@@ -264,10 +295,20 @@ class EvaluationProtocol:
         return self.from_dict(changed(self.to_dict(), fields))
 
     def without_augmentation(self) -> EvaluationProtocol:
-        """The same recipe on the images as they are (for DD-Ranking's augmentation-robust score)."""
+        """The same recipe without augmentation (for DD-Ranking's augmentation-robust score); views keep their size."""
         return self.override(
             shuffle=1, scale=None, shift=0.0, flip=False, jitter=None, lighting=0.0, mix="none", dsa=None, diffaug=None
         )
+
+    def view_side(self, size: int) -> int:
+        """Side of the views of images that are stored with `size` pixels a side."""
+        view = self.view_size or size
+        return view if self.max_size is None else min(view, self.max_size)
+
+    def test_side(self, size: int) -> int:
+        """Pixels of a test image's shorter side before its central `view_size` or `size` pixels are cut out."""
+        view = self.view_size or size
+        return max(view, view // 7 * 8) if self.test_resize == "sevenths" else round(view / self.test_crop)
 
     def total_steps(self, count: int) -> int:
         """Optimization steps for a training set of `count` images; the last batch of an epoch may be short."""

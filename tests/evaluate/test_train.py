@@ -12,7 +12,7 @@ from raycond.core.errors import RaycondError, UserError
 from raycond.data.labelled import class_mean_one, pixel_statistics
 from raycond.evaluate import Check, LabelledImages, Outcome, preset, train_and_test
 from raycond.evaluate import train as train_module
-from raycond.evaluate.train import trained
+from raycond.evaluate.train import STREAMED, streams, trained
 from raycond.labels.registry import Labeler
 from raycond.sets.normalization import channels
 from tests.support.digits import STUDENT, TEST, TRAIN, result, subset
@@ -323,3 +323,9 @@ def test_images_are_mixed_after_idcs_augmentation(monkeypatch: pytest.MonkeyPatc
     outcome = run(subset(10), steps=3, checks=1, diffaug="color_crop", mix="cutmix")
     assert seen == ["diffaug normalized", "mixed normalized"] * 3
     assert outcome.steps == 3
+
+
+def test_only_very_large_sets_stay_on_the_host() -> None:
+    assert streams(STREAMED + 1, "cuda")
+    assert not streams(STREAMED, "cuda")
+    assert not streams(STREAMED + 1, "cpu")  # where they are in any case

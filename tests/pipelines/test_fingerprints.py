@@ -56,6 +56,7 @@ QUANTIZE: Table = {
         "max_pixels": 10**6,
         "max_value": 4095,
     },
+    "autoencoder, evaluate, overlap, pixels, quantize": {"check_content": True},
     "autoencoder, quantize, generate, set": {"size": 16},
     "autoencoder, set": {
         "autoencoder.channels": 1,
@@ -76,8 +77,9 @@ QUANTIZE: Table = {
     # medoids are made in any case, as a row of the evaluation
     "set": {"name": "other", "weights": "density", "generator": "medoid", "image_column": "x", "label_column": "x"},
     "evaluate, overlap, pixels": {"val": "…"},
-    "evaluate": {"protocol": "…", "students": ("mlp-w8",), "seeds": (1,), "methods": ("d4m",)},
-    "refused": {"classes": 1, "class_list": "…"},  # another set in the same folder
+    "evaluate": {"protocol": "…", "students": ("mlp-w8",), "seeds": (1,), "methods": ("uniform",)},
+    # another set in the same folder; km_expand with another quantizer than its own
+    "refused": {"classes": 1, "class_list": "…", "km_expand": 2},
     "": {
         "work": "…",
         "image_root": "/elsewhere",
@@ -102,6 +104,8 @@ DIT: Table = {
         "mode_guidance": 0.2,
         "mode_stop": 0.4,
         "class_map": "3+2+1+0",
+        "recipe": "published",
+        "guidance_channels": 2,
     },
     "": {"generator_batch": 2},
 }
@@ -109,7 +113,7 @@ STABLE_DIFFUSION: Table = {"generate, set": {"strength": 0.8, "prompt": "a {name
 
 GENERATOR: Table = {
     "autoencoder, latents, write": {"data": "…", "limit": 3, "size": 16, "resize": "squash"},
-    "autoencoder, latents": {"max_pixels": 10**6, "max_value": 4095},
+    "autoencoder, latents": {"max_pixels": 10**6, "max_value": 4095, "check_content": True},
     "autoencoder, generator, write": {"seed": 1},
     "autoencoder, write": QUANTIZE["autoencoder, set"],
     "latents, write": {"posterior": "sample", "dtype": "bfloat16", "flip": True, "batch_encode": 3, "codec": "…"},
@@ -179,7 +183,7 @@ _CLIP = {
 }
 PROJECTOR: Table = {
     "pixels of a class, write": {"data": "…", "limit": 9, "resize": "squash", "channels": 1},
-    "pixels of a class": {"size": 12, "max_pixels": 10**6, "max_value": 4095},
+    "pixels of a class": {"size": 12, "max_pixels": 10**6, "max_value": 4095, "check_content": True},
     "clip, write": {f"clip_training.{name}": value for name, value in _CLIP.items()},
     "clip, fit": {"templates": ["a {}"]},
     "clip, fit, teachers, write": {"seed": 1, "holdout": 1},
@@ -284,7 +288,8 @@ GRID: Table = {
     "evaluate, overlap, pixels, proxy": {"data": "…"},
     "evaluate, pixels, proxy": {"max_pixels": 10**6},
     "proxy": {"proxy_student": "mlp-w8", "proxy_nets": 2, "proxy_steps": 3},
-    "refused": {"val_share": 0.2, "class_list": "…"},  # beside --val; classes that are not the sets'
+    # beside --val; classes that are not the sets'; without --scores
+    "refused": {"val_share": 0.2, "class_list": "…", "score_lrs": (0.1,), "full_accuracy": 50.0},
     "": {
         "image_root": "/elsewhere",
         "allow_overlap": True,
@@ -368,7 +373,7 @@ def test_quantize(tmp_path: Path) -> None:
     source = sets.data(tmp_path / "data", train=3, val=2)
     fixed = {"codec": "train", "autoencoder": generators.OPTIONS["autoencoder"], "ipc": (1,), "students": ("mlp-w4",)}
     fixed |= {
-        "methods": ("ddoq",),
+        "methods": ("weighted",),
         "protocol": own_protocol(tmp_path, "fast", 2),
         "val": unseen(tmp_path / "val", 5000),
     }
@@ -416,6 +421,7 @@ def test_train_generator(tmp_path: Path) -> None:
     require_stages(FinishedRun(tmp_path / "base", run), GENERATOR, tmp_path / "copies", made)
 
 
+@pytest.mark.slow
 def test_fit_projector(tmp_path: Path) -> None:
     source = projectors.data(tmp_path / "data")
 
