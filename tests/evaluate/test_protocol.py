@@ -196,7 +196,10 @@ def test_a_new_name_makes_no_record_stale() -> None:
     assert {"cosine_smoothing", "normalize"}.isdisjoint(identity)
     assert EvaluationProtocol.from_dict(identity) == preset("rded")
     # those that came later are only in it where a protocol has them
-    assert set(preset("rded").to_dict()) - {"cosine_smoothing", "normalize"} - set(identity) == {"divisor", "train_size"}
+    assert set(preset("rded").to_dict()) - {"cosine_smoothing", "normalize"} - set(identity) == {
+        "divisor",
+        "train_size",
+    }
     assert files.digest(preset("quick").identity()).startswith("f2f23039da7e")
 
 
