@@ -42,7 +42,9 @@ ADAMW = {**SAME, "optimizer": "adamw", "momentum": 0.0, "lr": 0.001, "weight_dec
 RECIPES: dict[str, dict[str, Any]] = {
     "minimax-hard": ADAMW,
     "rded": {**ADAMW, "loss": "cross-entropy", "shuffle": 1, "scale": [0.5, 1.0]},
-    "dc-bench": SAME,
+    # both sides take the statistics of the images that are timed
+    "dc-bench": {**SAME, "normalize": "train"},
+    "dc-bench-dsa": {**SAME, "normalize": "train"},
 }
 VIEWS = {
     "minimax-hard": "crop, flip, jitter, CutMix; AdamW",

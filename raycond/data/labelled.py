@@ -34,17 +34,23 @@ class LabelledImages:
     """
 
     images: Tensor
-    """(n, channels, size, size) uint8."""
+    """(n, channels, size, size) uint8, or float32 on the scale of [0, 1], beyond which optimized images may go."""
     labels: Tensor
     """(n,) int64."""
     classes: int
     """Number of classes; labels are below it."""
     weights: Tensor | None = None
     """(n,) float32, one weight an image; None where all count the same."""
+    normalized: bool = False
+    """Whether the images, float32, are not pixels but what the student sees: in the space of a normalization."""
 
     def __post_init__(self) -> None:
-        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
-            raise UserError(f"images must be uint8 NCHW, not {self.images.dtype} {tuple(self.images.shape)}")
+        kinds = (torch.float32,) if self.normalized else (torch.uint8, torch.float32)
+        if self.images.dtype not in kinds or self.images.ndim != 4:
+            raise UserError(
+                f"images must be {'' if self.normalized else 'uint8 or '}float32 NCHW, not {self.images.dtype} "
+                f"{tuple(self.images.shape)}"
+            )
         n, _, height, width = self.images.shape
         if n == 0:
             raise UserError("a set to train or test on must have at least one image")
@@ -68,9 +74,10 @@ class LabelledImages:
         """The same set with images of at most `side` pixels, averaged over areas; itself if they already are."""
         if side is None or self.images.shape[-1] <= side:
             return self
-        small = torch.empty((*self.images.shape[:2], side, side), dtype=torch.uint8, device=self.images.device)
+        small = self.images.new_empty((*self.images.shape[:2], side, side))
         for part, source in zip(small.split(256), self.images.split(256), strict=True):
-            part.copy_(F.interpolate(source.float(), (side, side), mode="area").round())
+            averaged = F.interpolate(source.float(), (side, side), mode="area")
+            part.copy_(averaged.round() if part.dtype == torch.uint8 else averaged)
         return replace(self, images=small)
 
     def centre(self, side: int) -> LabelledImages:
@@ -84,15 +91,21 @@ class LabelledImages:
         return replace(self, images=self.images[:, :, low : low + side, low : low + side])
 
 
-def pixel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation per channel, in 0..255, of (n, channels, h, w) uint8 images.
+def in_unit(images: Tensor) -> Tensor:
+    """Stored images as float32 on the scale of [0, 1]: bytes are divided by 255, floats are on it already."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
 
-    Sums are integers, so neither chunking nor device changes a bit. A constant channel gets deviation 1.
+
+def pixel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation per channel, in 0..255, of (n, channels, h, w) images, uint8 or in [0, 1].
+
+    Sums of bytes are integers, so neither chunking nor device changes a bit. A constant channel gets deviation 1.
     """
-    total = torch.zeros(images.shape[1], dtype=torch.int64)
+    exact = images.dtype == torch.uint8
+    total = torch.zeros(images.shape[1], dtype=torch.int64 if exact else torch.float64)
     square = torch.zeros_like(total)
     for part in images.split(1024):
-        values = part.to(torch.int64)
+        values = part.to(torch.int64) if exact else part.double() * 255
         total += values.sum((0, 2, 3)).cpu()
         square += values.square().sum((0, 2, 3)).cpu()
     count = images.numel() // images.shape[1]

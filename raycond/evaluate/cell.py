@@ -23,6 +23,7 @@ from raycond.evaluate.table import Check, Row
 from raycond.evaluate.train import train_and_test
 from raycond.evaluate.training_sets import TrainingImages
 from raycond.labels.registry import open_labeler
+from raycond.sets.normalization import Normalization
 
 TESTED = "bilinear, center crop"
 """How test images are decoded, whatever the set's own were: a part of what an accuracy depends on."""
@@ -74,6 +75,9 @@ class Cell:
     variant: str = "own"
     """As in `Row`."""
 
+    normalization: Normalization | None = None
+    """By the constants of the real images, for protocols that normalize by them."""
+
     @property
     def name(self) -> str:
         """Unique in a grid, for people."""
@@ -108,6 +112,7 @@ def run_cell(cell: Cell, report: Callable[[Check], None] | None = None) -> Row:
     tests = EvaluationImages.of(split, crop=view if side > view else None)
     labeler = open_labeler(cell.labeler, classes=cell.classes, device=cell.device)
     train = cell.train.load(len(cell.classes), cell.options)
+    real = None if cell.normalization is None else cell.normalization.open(tests.shape)
     evaluated = incremental if cell.protocol.tasks > 1 else train_and_test
     outcome = evaluated(
         train,
@@ -119,6 +124,7 @@ def run_cell(cell: Cell, report: Callable[[Check], None] | None = None) -> Row:
         threads=None if cuda else 1,
         labeler=labeler,
         report=report,
+        real=real,
     )
     return Row(
         method=cell.method,

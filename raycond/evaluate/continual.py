@@ -16,6 +16,7 @@ from raycond.evaluate.evaluation_images import EvaluationImages
 from raycond.evaluate.protocol import EvaluationProtocol
 from raycond.evaluate.table import Check
 from raycond.evaluate.train import Outcome, train_and_test
+from raycond.methods.kernels.whitening import Preprocessing
 
 if TYPE_CHECKING:
     from raycond.labels.registry import Labeler
@@ -32,6 +33,7 @@ def incremental(
     threads: int | None = None,
     labeler: Labeler | None = None,
     report: Callable[[Check], None] | None = None,
+    real: Preprocessing | None = None,
 ) -> Outcome:
     """GDumb (Prabhu et al., ECCV 2020) on the memory `train`, as DM (arXiv 2110.04181) uses it for condensed sets.
 
@@ -61,6 +63,7 @@ def incremental(
             device=device,
             threads=threads,
             labeler=_labeler_of(labeler, seen),
+            real=real,
         )
         before = curve[-1].step if curve else 0
         curve.append(Check(before + outcome.steps, float(number), outcome.top1, outcome.curve[-1].loss))
@@ -120,6 +123,7 @@ def _of_classes(images: LabelledImages, seen: Sequence[int]) -> LabelledImages:
         labels.to(images.labels.device),
         len(seen),
         None if images.weights is None else images.weights[rows.to(images.weights.device)],
+        images.normalized,
     )
 
 

@@ -16,6 +16,11 @@ D4M, DDOQ, MGD3 = "d4m", "ddoq", "mgd3"
 DECODED, MEDOIDS, DIFFUSED = "decoded centroids", "medoids", "diffused centroids"
 CENTROIDS = "centroids"  # of results of before, which do not say what made their images
 QUANTIZED = (D4M, DDOQ, MGD3, DECODED, MEDOIDS, DIFFUSED, CENTROIDS)
+ROUNDED = "(8-bit)"
+"""Ends the name of a row of a set's 8-bit images, where the row without it is of its float tensors."""
+
+DREAM = "+dream"
+"""Ends the name of a matching method whose real images are chosen by DREAM."""
 
 _CONDENSED = re.compile(
     rf"({'|'.join(QUANTIZED)}) \((?:(.*), )?(uniform|sqrt|density|weighted)\)(?: \[(.*)\])?", re.DOTALL
@@ -108,7 +113,6 @@ _MEANINGS = {
     "dsa": "DSA: DC with the same augmentation of learned and real images",
     "dm": "DM: images learned so that their mean features match those of real images",
     "idc": "IDC: several smaller images learned in the place of one, by matching gradients",
-    "dream": "DREAM: DC or DM against real images that represent their class evenly",
     "kip": "KIP: images learned so that regression with a network's kernel on them fits the real images",
     "label-solve": "Label Solve: real images with the labels that fit kernel regression best",
 }
@@ -124,7 +128,10 @@ def meaning(method: str) -> str:
     """What the rows of a method are, in words for people who meet the name for the first time; empty if unknown."""
     parts = condensed(method)
     if parts is None:
-        return _MEANINGS.get(method.split(" ")[0], "")
+        kind, dream, _ = method.split(" ")[0].partition(DREAM)
+        found = _MEANINGS.get(kind, "")
+        found += ", against real images that represent their class evenly (DREAM)" if found and dream else ""
+        return found + (", as the 8-bit images that are stored" if found and ROUNDED in method else "")
     label = f"of the set {shown(parts.label)}" if parts.label else ""
     return ", ".join(text for text in (_MEANINGS[parts.kind], _WEIGHTINGS[parts.weights], label) if text)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from raycond.core import files
 from raycond.core.errors import UserError
+from raycond.data.labelled import in_unit
 from raycond.evaluate.protocol import EvaluationProtocol
 from raycond.evaluate.views import resized
 from raycond.training.augment import color
@@ -39,11 +40,12 @@ def image_ids(images: Tensor) -> Tensor:
 
 def settings(protocol: EvaluationProtocol) -> dict[str, Any]:
     """All of a protocol that changes a view, as it comes back from JSON. Raises UserError for a protocol with DSA."""
-    if protocol.dsa is not None:
-        raise UserError(
-            f"protocol {protocol.name}: dsa picks one operation for a whole batch, so that a view is not a function "
-            "of its image: stored labels need --set dsa=null"
-        )
+    for name in ("dsa", "diffaug"):
+        if getattr(protocol, name) is not None:
+            raise UserError(
+                f"protocol {protocol.name}: {name} picks one operation for a whole batch, so that a view is not a "
+                f"function of its image: stored labels need --set {name}=null"
+            )
     values = {name: getattr(protocol, name) for name in SETTINGS}
     values |= {name: value for name in SIZES if (value := getattr(protocol, name)) is not None}
     if protocol.mix == "none":
@@ -94,7 +96,7 @@ class SeededViews:
 
     def _alone(self, rows: Tensor, draws: _Draws) -> Tensor:
         """In the order of `views.augmented`."""
-        p, images = self.protocol, self.images[rows].float() / 255
+        p, images = self.protocol, in_unit(self.images[rows])
         if p.shuffle > 1:
             images = _shuffled(images, p.shuffle, draws)
         side = p.view_side(images.shape[-1])

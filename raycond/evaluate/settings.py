@@ -12,11 +12,12 @@ from raycond.core.errors import UserError
 from raycond.core.registry import did_you_mean
 from raycond.core.text import shown
 from raycond.training.augment import dsa_operations
+from raycond.training.augment.diffaug import diffaug_operations
 
 RENAMED = {"smoothing": "cosine_smoothing", "normalise": "normalize"}
 """Former names of settings, which protocol files and `--set` may still use, and the names they have now."""
 
-SINCE = ("divisor", "labeler", "train_size", "view_size", "test_resize")
+SINCE = ("diffaug", "divisor", "labeler", "train_size", "view_size", "test_resize")
 """Settings that came after completion records were first written."""
 
 Divisor = Literal["n - 1", "n"]
@@ -156,9 +157,14 @@ class EvaluationProtocol:
     dsa_rotate: float = 15.0
     """Largest rotation of DSA in degrees."""
 
-    normalize: Literal["train", "imagenet"] = "train"
-    """Pixels are brought to mean 0 and deviation 1 by the statistics of the training images, or by ImageNet's usual
-    constants (color images only)."""
+    diffaug: str | None = None
+    """IDC's augmentation after normalization, such as color_crop_flip_scale_rotate: flip and color always, and one of
+    the other operations. Images are mixed after it."""
+
+    normalize: Literal["train", "imagenet", "real"] = "train"
+    """Pixels are brought to mean 0 and deviation 1 by the statistics of the training images, by ImageNet's usual
+    constants (color images only), or by the statistics of the real images that a set was made from: they travel with
+    the set, or are measured on the source."""
 
     test_crop: float = 1.0
     """Share of a test image's side that its central crop keeps: 224/256 in most recipes. Test images are resized
@@ -192,11 +198,15 @@ class EvaluationProtocol:
         self._check_length()
         self._check_numbers()
         self._check_schedule()
-        if self.dsa is not None:
-            try:
-                dsa_operations(self.dsa)
-            except UserError as error:
-                raise self._wrong("dsa:", str(error)) from error
+        for name, operations in (("dsa", dsa_operations), ("diffaug", diffaug_operations)):
+            strategy = getattr(self, name)
+            if strategy is not None:
+                try:
+                    operations(strategy)
+                except UserError as error:
+                    raise self._wrong(f"{name}:", str(error)) from error
+        if self.dsa is not None and self.diffaug is not None:
+            raise self._wrong("dsa and diffaug", "are two augmentations of the same kind: give one of them")
 
     def _check_length(self) -> None:
         if (self.steps is None) == (self.epochs is None):
@@ -287,7 +297,7 @@ class EvaluationProtocol:
     def without_augmentation(self) -> EvaluationProtocol:
         """The same recipe without augmentation (for DD-Ranking's augmentation-robust score); views keep their size."""
         return self.override(
-            shuffle=1, scale=None, shift=0.0, flip=False, jitter=None, lighting=0.0, mix="none", dsa=None
+            shuffle=1, scale=None, shift=0.0, flip=False, jitter=None, lighting=0.0, mix="none", dsa=None, diffaug=None
         )
 
     def view_side(self, size: int) -> int:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from raycond.core.errors import RaycondError, UserError
-from raycond.data.labelled import LabelledImages, class_mean_one
+from raycond.data.labelled import LabelledImages, class_mean_one, in_unit
 from raycond.evaluate.evaluation_images import EvaluationImages
 from raycond.evaluate.losses import Targets, weighted_loss
 from raycond.evaluate.optimizer import ScheduledOptimizer
@@ -22,8 +22,10 @@ from raycond.evaluate.stored_views import StoredViews
 from raycond.evaluate.table import Check
 from raycond.evaluate.views import Normalizer, augmented, mixed, prepared
 from raycond.labels.stored.labels import StoredLabels
+from raycond.methods.kernels.whitening import Preprocessing
 from raycond.models import students
 from raycond.training import augment
+from raycond.training.augment.diffaug import diffaug
 
 if TYPE_CHECKING:
     from raycond.labels.registry import Labeler
@@ -65,21 +67,22 @@ def train_and_test(
     threads: int | None = None,
     labeler: Labeler | None = None,
     report: Callable[[Check], None] | None = None,
+    real: Preprocessing | None = None,
 ) -> Outcome:
     """Train `student` on `train` under `protocol`; top-1 accuracy on `test`. `report` is called with every check.
 
     The training set is moved to `device` once unless it is very large (`streams`); test images stay where they are and
     go there batch by batch, so they may be a memory map. labeler: what the student learns (default: the hard labels).
-    The same arguments on the same machine give the same bits: torch's global generators are seeded for the call and put
-    back, as is the thread count. Raises UserError for what does not fit together and RaycondError where the loss
-    stops being finite.
+    real: the normalization by the constants of the real images, for protocols with normalize: real. The same arguments
+    on the same machine give the same bits: torch's global generators are seeded for the call and put back, as is the
+    thread count. Raises UserError for what does not fit together and RaycondError where the loss stops being finite.
     """
     tests = EvaluationImages.of(test) if isinstance(test, LabelledImages) else test
     device = torch.device(device)
     with _reproducible(seed, device, threads):
         start = time.perf_counter()
         _require_fit(train, tests, protocol)
-        training = _Training(prepared(train, protocol), student, protocol, seed, device, labeler)
+        training = _Training(prepared(train, protocol), student, protocol, seed, device, labeler, real)
         tests = tests.at_most(protocol.max_size)
         curve: list[Check] = []
         for step, loss in training.run():
@@ -121,6 +124,7 @@ class _Training:
         seed: int,
         device: torch.device,
         labeler: Labeler | None,
+        real: Preprocessing | None = None,
     ) -> None:
         self.protocol, self.device, self.what = protocol, device, f"student {student}, seed {seed}"
         self.labeler = None if labeler is None or labeler.mode == "hard" else labeler
@@ -137,8 +141,11 @@ class _Training:
         self.net: nn.Module = net.to(device, memory_format=layout)  # type: ignore[call-overload]
         self.optimizer = ScheduledOptimizer(self.net, protocol, self.steps, self.per_epoch)
         self.student = torch.compile(self.net) if protocol.compile else self.net
-        self.normalizer = Normalizer(train.images, protocol, device, layout)
-        held = train.images if streams(train.images.numel(), device) else train.images.to(device)
+        self.normalizer = Normalizer(train.images, protocol, device, layout, real)
+        self.normalized = train.normalized
+        if self.normalized:
+            _require_normalized(protocol)
+        held = train.images if streams(train.images.nbytes, device) else train.images.to(device)
         self.images, self.labels = held, train.labels.to(device)
         self.weights = _weights(train, protocol).to(device)
         self.fixed = self._fixed_labels() if self.labeler and self.labeler.mode == "fixed" else None
@@ -179,18 +186,24 @@ class _Training:
             return self.normalizer(views), targets
         p, generator = self.protocol, self.generator
         images = self.images[index.to(self.images.device)].to(self.device)
-        views = augmented(images.float() / 255, p, generator)
-        pair = mixed(views, p, generator)
-        views = views if pair is None else pair.images
-        seen = self.normalizer(views)
+        views = augmented(in_unit(images), p, generator)
+        pair = None
+        if not p.diffaug:
+            pair = mixed(views, p, generator)
+            views = views if pair is None else pair.images
+        seen = views if self.normalized else self.normalizer(views)
         if p.dsa:
             seen = augment.dsa(seen, p.dsa, generator, rotate=p.dsa_rotate)
+        elif p.diffaug:
+            seen = diffaug(seen, p.diffaug, generator)
+            pair = mixed(seen, p, generator)
+            seen = seen if pair is None else pair.images
         soft = None
         if self.fixed is not None:
             soft = self.fixed[index]
         elif self.labeler is not None:
             assert self.labeler.logits is not None
-            soft = self.labeler.logits(self.normalizer.undo(seen).clamp(0, 1) if p.dsa else views)
+            soft = self.labeler.logits(self.normalizer.undo(seen).clamp(0, 1) if p.dsa or p.diffaug else views)
         return seen, Targets(
             self.labels[index],
             self.weights[index],
@@ -209,7 +222,7 @@ class _Training:
     def _fixed_labels(self) -> Tensor:
         assert self.labeler is not None
         assert self.labeler.logits is not None
-        return torch.cat([self.labeler.logits(part.float() / 255) for part in self.images.split(LABEL_BATCH)])
+        return torch.cat([self.labeler.logits(in_unit(part)) for part in self.images.split(LABEL_BATCH)])
 
     @torch.no_grad()
     def accuracy(self, tests: EvaluationImages) -> float:
@@ -233,6 +246,17 @@ def images_per_test_batch(side: int, device: str | torch.device) -> int:
     """Images of `side` pixels that are tested together."""
     values = TEST_VALUES.get(torch.device(device).type, TEST_VALUES["cpu"])
     return min(512, max(1, values // (128 * side**2)))
+
+
+def _require_normalized(protocol: EvaluationProtocol) -> None:
+    """Raise UserError for settings that need pixels, which images in the space of a normalization are not."""
+    if protocol.normalize != "real":
+        raise UserError(
+            f"protocol {protocol.name}: the images are normalized by the constants of the real ones: use "
+            "normalize=real, or train on the 8-bit images"
+        )
+    if protocol.jitter is not None or protocol.lighting:
+        raise UserError(f"protocol {protocol.name}: jitter and lighting need pixels, and the images are normalized")
 
 
 def _layout(net: nn.Module, device: torch.device) -> torch.memory_format:

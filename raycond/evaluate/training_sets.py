@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,13 +14,15 @@ from raycond.core import files
 from raycond.core.errors import BadImage, RaycondError, UserError
 from raycond.data.encoded import decode_image, encode_image
 from raycond.data.images import Decoding, load_many
-from raycond.data.labelled import LabelledImages, labelled, pixels
+from raycond.data.labelled import LabelledImages, in_unit, labelled, pixels
 from raycond.data.refs import ImageRef
 from raycond.data.sources import Source
 from raycond.evaluate import coresets, proxy
 from raycond.evaluate.continual import within
+from raycond.methods.match.formation import Formation
 from raycond.sets.class_rows import class_rows
 from raycond.sets.reader import open_set
+from raycond.sets.tensors import IMAGES
 
 
 class TrainingImages(Protocol):
@@ -44,10 +46,45 @@ class SetImages:
     weights: str
     """Mode of the weights: uniform, sqrt or density."""
 
+    exact: bool = False
+    """Train on the float tensors of the set and not on its 8-bit images."""
+
     def load(self, classes: int, options: Decoding) -> LabelledImages:
         condensed = open_set(self.path, self.ipc, weights=self.weights)
-        images = [decode_image(data, options.channels) for data in condensed.images]
-        return labelled(images, condensed.labels.tolist(), classes, condensed.weights)
+        formation = formation_of(condensed.manifest.content)
+        if self.exact:
+            pixels = condensed.float_pixels()
+            if pixels is None:  # a whitening: what was optimized is what the student sees
+                images, weights = condensed.tensors()[IMAGES], condensed.weights
+                return LabelledImages(images, condensed.labels, classes, weights, normalized=True)
+            found = LabelledImages(pixels, condensed.labels, classes, condensed.weights)
+        else:
+            encoded = [decode_image(data, options.channels) for data in condensed.images]
+            found = labelled(encoded, condensed.labels.tolist(), classes, condensed.weights)
+        return found if formation is None else formed(found, formation)
+
+
+def formation_of(content: Mapping[str, Any]) -> Formation | None:
+    """How the stored images of a set become training images, from its manifest; None where they are these already."""
+    about = content.get("formation")
+    if about is None or about["factor"] == 1:
+        return None
+    return Formation(about["factor"], about["decoder"], about["bound"])
+
+
+def formed(stored: LabelledImages, formation: Formation) -> LabelledImages:
+    """The training images of stored ones, class after class; each has the label and the weight of its stored image."""
+    parts, labels, weights = [], [], []
+    images = in_unit(stored.images)
+    for label, rows in enumerate(class_rows(stored.labels, stored.classes)):
+        parts.append(formation.decode(images[rows]))
+        labels += [label] * len(parts[-1])
+        if stored.weights is not None:
+            # a weight follows its image through the decoder as a picture of one value does
+            values = stored.weights[rows].view(-1, 1, 1, 1).expand(-1, 1, *images.shape[2:])
+            weights.append(formation.decode(values)[:, 0, 0, 0])
+    joined = torch.cat(weights) if weights else None
+    return LabelledImages(torch.cat(parts), torch.tensor(labels), stored.classes, joined)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from raycond.core.errors import UserError
-from raycond.data.labelled import LabelledImages, pixel_statistics
+from raycond.data.labelled import LabelledImages, in_unit, pixel_statistics
 from raycond.evaluate.protocol import EvaluationProtocol
+from raycond.methods.kernels.whitening import Preprocessing, layer_normalized
 from raycond.training import augment
 from raycond.training.augment.draws import on_host
 
@@ -18,9 +19,11 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class Normalizer:
-    """Pixels to zero mean and unit deviation per channel, by the protocol's constants or the given images' own.
+    """Pixels to zero mean and unit deviation per channel, by the protocol's constants, the given images' own or those
+    of the real images.
 
-    layout: of what it gives in memory.
+    layout: of what it gives in memory. real: the normalization by the real images' constants, which may be a whitening;
+    a protocol that asks for it cannot do without.
     """
 
     def __init__(
@@ -29,9 +32,20 @@ class Normalizer:
         protocol: EvaluationProtocol,
         device: torch.device,
         layout: torch.memory_format = torch.channels_last,
+        real: Preprocessing | None = None,
     ) -> None:
         self.layout = layout
-        if protocol.normalize == "imagenet":
+        self._layer_norm, self._whitening = False, None
+        if protocol.normalize == "real":
+            if real is None:
+                raise UserError(
+                    f"protocol {protocol.name}: normalizes by the constants of the real images, which are not known: "
+                    "use normalize=train for those of the training images"
+                )
+            mean, std = real.mean.float(), real.std.float()
+            self._layer_norm = real.layer_norm
+            self._whitening = None if real.whitening is None else real.whitening.float().to(device)
+        elif protocol.normalize == "imagenet":
             if images.shape[1] != 3:
                 raise UserError(
                     f"protocol {protocol.name}: normalize imagenet has constants of 3 channels and the images have "
@@ -43,14 +57,22 @@ class Normalizer:
         self.mean, self.std = (v.view(1, -1, 1, 1).to(device) for v in (mean, std))
 
     def of_pixels(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) uint8 to normalized floats."""
-        return self(images.float() / 255)
+        """(n, c, h, w), uint8 or floats in [0, 1], to normalized floats."""
+        return self(in_unit(images))
 
     def __call__(self, images: Tensor) -> Tensor:
         """(n, c, h, w) in [0, 1] to normalized floats."""
-        return ((images - self.mean) / self.std).contiguous(memory_format=self.layout)
+        seen = (images - self.mean) / self.std
+        if self._layer_norm:
+            seen = layer_normalized(seen)[0]
+        if self._whitening is not None:
+            seen = (seen.flatten(1) @ self._whitening).view_as(seen)
+        return seen.contiguous(memory_format=self.layout)
 
     def undo(self, images: Tensor) -> Tensor:
+        """Pixels in [0, 1] again. Raises UserError for a whitening, which does not keep all of an image."""
+        if self._layer_norm or self._whitening is not None:
+            raise UserError("images that are whitened cannot be labeled: use hard labels, or the 8-bit images")
         return images * self.std + self.mean
 
 
@@ -59,8 +81,10 @@ def prepared(train: LabelledImages, protocol: EvaluationProtocol) -> LabelledIma
     train, side = train.at_most(protocol.max_size), protocol.train_size
     if side is None or train.images.shape[-1] == side:
         return train
-    parts = (resized(part.float(), side).round().to(torch.uint8) for part in train.images.split(256))
-    return replace(train, images=torch.cat(list(parts)))
+    parts = [resized(part.float(), side) for part in train.images.split(256)]
+    if train.images.dtype == torch.uint8:
+        parts = [part.round().to(torch.uint8) for part in parts]
+    return replace(train, images=torch.cat(parts))
 
 
 def resized(images: Tensor, side: int) -> Tensor:

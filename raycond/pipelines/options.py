@@ -76,6 +76,11 @@ class SourceOptions(Configuration):
     """Folder that the paths of images in a Parquet source may lead to, besides the source itself. Give it where the
     images lie elsewhere, as after Dataset.to_parquet of local files; other paths in the data are not followed."""
 
+    check_content: bool = option(False)
+    """Tell whether an image has changed by its bytes, not by size and time of its file. Give it where images may be
+    replaced without a trace, or were copied without their times; every image is read once more at each start, and the
+    first run with it does everything again."""
+
     max_bad: str = option("1%", metavar="N|P%")
     """How many images may turn out unreadable before the run stops, as a number or a share of all. Those that are left
     out are listed in quarantine.parquet with the reason."""
@@ -87,6 +92,24 @@ class SourceOptions(Configuration):
     max_pixels: int = option(MAX_PIXELS, ge=1)
     """Number of pixels above which an image is left out as a decompression bomb. Lower it where images come from people
     you do not trust; raise it where they are larger."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ValidationSource(Configuration):
+    """Which images are tested on."""
+
+    GROUP = "source"
+
+    val: str | None = option(None, metavar="URI", unset="the val split of --data", place=place)
+    """Address of the images that the evaluation tests on, in the same forms as --data."""
+
+    val_share: float | None = option(None, gt=0, lt=1, unset="none are held out")
+    """Share of each class of --data that is kept out of the condensation and tested on, drawn by --seed. Give it, such
+    as 0.1, where there are no other validation images."""
+
+    allow_overlap: bool = option(False)
+    """Go on where more than 1 % of the validation images are training images too, byte for byte. Their accuracies are
+    then not those of unseen images."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -20,13 +20,15 @@ def card(content: dict[str, Any]) -> str:
     manifest = Manifest(content)
     ipcs, classes = manifest.ipcs, manifest.classes
     rows = "\n".join(
-        f"| `ipc{ipc}` | {cell['images']:,} | {cell['source_images']:,} | {mean:.5g} |"
+        f"| `ipc{ipc}` | {cell['images']:,} | {cell['source_images']:,} | {_mean(cell, len(classes))} |"
         for ipc in ipcs
         for cell in [content["cells"][f"ipc{ipc}"]]
-        for mean in [sum(cell["distortion"]) / len(classes)]
     )
     name, codec = content["name"], content["codec"]["name"]
-    if codec == "none":
+    if "distortion" not in content["cells"][f"ipc{ipcs[-1]}"]:
+        about = "each image was optimized and stands for `count` source images,\nan equal share of its class"
+        source, latents = "names a real image that stands for the class, within the source", ""
+    elif codec == "none":
         about = "each image is a collage of `count` patches of real images"
         source, latents = "names the images whose patches are in a collage, within the source", ""
     else:
@@ -58,7 +60,7 @@ raycond.open("PATH", ipc={ipcs[-1]})                     # torch Dataset of (ima
 * A configuration `ipcN` has N images of each class. Distortion is the mean squared distance of a source image's latent
   to the nearest latent of the set.
 * `source_id` {source}.
-{_labels(content)}* Bytes: {storage}.
+{_tensors(content)}{_labels(content)}* Bytes: {storage}.
 * SHA-256 of the content: `{content.get("content_sha256", "")}`.
 * Every file's SHA-256, the class order, the configuration and the seeds are in `manifest.json`; check them with
   `raycond verify PATH`. The terms of the source images apply to what was made from them.
@@ -83,6 +85,30 @@ def _front(manifest: Manifest) -> dict[str, Any]:
             for ipc in ipcs
         ],
     }
+
+
+def _mean(cell: dict[str, Any], classes: int) -> str:
+    return f"{sum(cell['distortion']) / classes:.5g}" if "distortion" in cell else "–"
+
+
+def _tensors(content: dict[str, Any]) -> str:
+    """How to use the float images, the constants of the real ones, and images that hold several."""
+    text, formation = "", content.get("formation", {"factor": 1})
+    if "normalization" in content:
+        text += (
+            "* `normalization` in `manifest.json` has the constants of the real images that the set was made from.\n"
+        )
+    if any(name.startswith("tensors/") for name in content["files"]):
+        text += (
+            "* `tensors/` holds the images as they were optimized, in the space of `normalization`, before they were\n"
+            '  rounded to 8 bits: `raycond.open("PATH").tensors()["images"]`.\n'
+        )
+    if (factor := formation["factor"]) > 1:
+        text += (
+            f"* Each image holds {factor} × {factor} training images as tiles, which are enlarged to the full size "
+            f"before training\n  (IDC, decoder {formation['decoder']}); `raycond evaluate` does so.\n"
+        )
+    return text
 
 
 def _labels(content: dict[str, Any]) -> str:

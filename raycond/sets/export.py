@@ -53,8 +53,9 @@ def export(
     that order, label after label, classes.json, README.md and, last, export.json. Numbered folders sort into label
     order. PNG and JPEG are written as they are stored, WebP as PNG.
 
-    - ddranking: images.pt (n, 3, size, size) float32, class after class, normalized by mean and std of pixels in
-      [0, 1], one number or three (default ImageNet's), gray repeated; images/00000/00000.png; and soft_labels.pt
+    - ddranking: images.pt (n, 3, size, size) float32, class after class, of the float tensors of a set that has them
+      for pixels, normalized by mean and std of pixels in [0, 1], one number or three (default ImageNet's), gray
+      repeated; images/00000/00000.png; and soft_labels.pt
       (n, classes) float32 logits of the stored images if a labeler with soft labels is given (`open_labeler`). The
       tensor is held in memory, as ddranking holds it.
     - rethinkdc: train/00000/00000.png; nothing else is in train, whose first entry rethinkdc takes for a class.
@@ -225,8 +226,10 @@ def _normalized(condensed: CondensedSet, order: Sequence[int], mean: Sequence[fl
     first = condensed[order[0]][0]
     images = torch.empty(len(order), 3, *first.shape[1:])
     shift, scale = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
+    exact = condensed.float_pixels()
     for row, index in enumerate(order):
-        images[row] = (condensed[index][0] - shift) / scale  # one channel becomes three here
+        image = condensed[index][0] if exact is None else exact[index]
+        images[row] = (image - shift) / scale  # one channel becomes three here
     return images
 
 

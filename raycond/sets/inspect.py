@@ -26,6 +26,7 @@ def describe(path: str) -> str:
         f"images      {content['channels']} × {content['size']} × {content['size']} {content['image_format']} "
         f"by {shown(content['generator'])}",
         *_generator(content),
+        *_normalization(content),
         f"codec       {shown(codec['name'])} (sha256 {shown(codec['sha256'][:16])})",
         f"source      {shown(source['uri'])} (sha256 {shown(source['sha256'][:16])}, "
         f"{source['quarantined']} quarantined)",
@@ -33,9 +34,12 @@ def describe(path: str) -> str:
     ]
     for ipc in manifest.ipcs:
         cell = content["cells"][f"ipc{ipc}"]
-        mean = sum(cell["distortion"]) / len(classes)
-        images = f"{cell['images']:,} images for {cell['source_images']:,} of the source"
-        lines.append(f"ipc{ipc:<8} {ipc:,} per class: {images}, mean distortion {mean:.5g}")
+        parts = [f"{cell['images']:,} images for {cell['source_images']:,} of the source"]
+        if "distortion" in cell:
+            parts.append(f"mean distortion {sum(cell['distortion']) / len(classes):.5g}")
+        if manifest.tensor_files(ipc):
+            parts.append("float tensors beside them")
+        lines.append(f"ipc{ipc:<8} {ipc:,} per class: {', '.join(parts)}")
     for what, size in content["storage_bytes"].items():
         lines.append(f"{shown(what.replace('_', ' '), 40):<20} {size:>14,} bytes")
     lines.append(f"files       {len(manifest.files)}, {sum(f['bytes'] for f in manifest.files.values()):,} bytes")
@@ -51,3 +55,17 @@ def _generator(content: dict[str, Any]) -> list[str]:
         f"{shown(k.replace('_', ' '), 40)} {shown(v, 80)}" for k, v in model["options"].items() if v is not None
     )
     return [f"generator   {shown(model['name'])} (sha256 {shown(model['sha256'][:16])}): {options}"]
+
+
+def _normalization(content: dict[str, Any]) -> list[str]:
+    """Lines on the constants of the real images, and on stored images that hold several training images."""
+    lines, about, formation = [], content.get("normalization"), content.get("formation")
+    if about is not None:
+        text = f"whitening, {shown(about.get('file', ''))}"
+        if about["kind"] == "channels":
+            mean, std = (" ".join(f"{value:.4f}" for value in about[key]) for key in ("mean", "std"))
+            text = f"mean {mean}, deviation {std} (of the real images)"
+        lines.append(f"normalized  {text}")
+    if formation is not None and formation["factor"] > 1:
+        lines.append(f"formation   {formation['factor']} × {formation['factor']} tiles, decoder {formation['decoder']}")
+    return lines

@@ -47,7 +47,20 @@ class Manifest:
 
     def latent_files(self, ipc: int) -> list[str]:
         """The safetensors files with the centroids of one IPC, in the order of the rows."""
-        return sorted(n for n in self.files if n.startswith((f"latents/ipc{ipc}.", f"latents/ipc{ipc}-")))
+        return self._beside("latents", ipc)
+
+    def tensor_files(self, ipc: int) -> list[str]:
+        """The safetensors files with the float images of one IPC, in the order of the rows; empty where there are
+        none."""
+        return self._beside("tensors", ipc)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        return self.content["channels"], self.content["size"], self.content["size"]
+
+    def _beside(self, folder: str, ipc: int) -> list[str]:
+        return sorted(n for n in self.files if n.startswith((f"{folder}/ipc{ipc}.", f"{folder}/ipc{ipc}-")))
 
 
 def read_manifest(path: str) -> Manifest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -37,11 +37,12 @@ class _Classes(TypedDict):
 
 
 class _Cell(TypedDict):
-    """One IPC: how many images it has, how many source images they stand for, the distortion of each class."""
+    """One IPC: how many images it has, how many source images they stand for, and the distortion of each class where
+    they were made from the centroids of its latents."""
 
     images: _Count
     source_images: _Count
-    distortion: list[_Number]
+    distortion: NotRequired[list[_Number]]
 
 
 class _Codec(TypedDict):
@@ -100,21 +101,52 @@ class _LabelGenerator(TypedDict):
     base: _Base
 
 
-_OPTIONAL: dict[str, Any] = {"diffusion": _Diffusion, "label_generator": _LabelGenerator}
+class _Channels(TypedDict):
+    kind: Literal["channels"]
+    mean: list[_Number]
+    std: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]]
+
+
+class _Whitening(TypedDict):
+    kind: Literal["whitening"]
+    file: _Text
+
+
+class _Formation(TypedDict):
+    """How stored images become training images (IDC): `raycond.methods.match.formation`."""
+
+    factor: Annotated[int, Field(ge=1, le=MOST_PIXELS)]
+    decoder: Literal["single", "multi", "bound"]
+    bound: Annotated[int, Field(ge=1)]
+
+
+_OPTIONAL: dict[str, Any] = {
+    "diffusion": _Diffusion,
+    "label_generator": _LabelGenerator,
+    "normalization": Annotated[_Channels | _Whitening, Field(discriminator="kind")],
+    "formation": _Formation,
+}
 
 
 def content_problem(content: Any) -> str:
     """The first thing in a manifest that is missing or wrong, in words; nothing if readers can rely on it."""
+    if problem := _problem(_Content, content):
+        return problem
+    for name, kind in _OPTIONAL.items():
+        if name in content and (problem := _problem(kind, content[name], name)):
+            return problem
+    return _disagreement(content)
+
+
+def _problem(kind: Any, content: Any, inside: str = "") -> str:
     try:
-        _adapter(_Content).validate_python(content, strict=True)
-        for name, kind in _OPTIONAL.items():
-            if name in content:
-                _adapter(kind).validate_python(content[name], strict=True)
+        _adapter(kind).validate_python(content, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(shown(part, 80) for part in first["loc"]) or "its content"
+        parts = [*([inside] if inside else []), *(shown(part, 80) for part in first["loc"])]
+        where = ".".join(parts) or "its content"
         return f"missing or wrong {where!r}" + ("" if first["type"] == "missing" else f": {shown(first['msg'])}")
-    return _disagreement(content)
+    return ""
 
 
 def _disagreement(content: dict[str, Any]) -> str:
@@ -132,11 +164,28 @@ def _disagreement(content: dict[str, Any]) -> str:
         cell = content["cells"].get(f"ipc{ipc}")
         if cell is None:
             return f"missing or wrong 'cells.ipc{ipc}'"
-        if len(cell["distortion"]) != len(classes["ids"]):
+        if len(cell.get("distortion", classes["ids"])) != len(classes["ids"]):
             return f"'cells.ipc{ipc}.distortion' has {len(cell['distortion'])} values for {len(classes['ids'])} classes"
+    if problem := _normalization_problem(content):
+        return f"missing or wrong 'normalization': {problem}"
+    if content.get("formation", {"factor": 1})["factor"] > content["size"]:
+        return f"missing or wrong 'formation.factor': more tiles than the {content['size']} pixels of a side"
     for name in content["files"]:
         if problem := name_problem(name):
             return f"file '{shown(name)}': {problem}"
+    return ""
+
+
+def _normalization_problem(content: dict[str, Any]) -> str:
+    """What is wrong with the constants that the float images of a set need."""
+    about = content.get("normalization")
+    if about is None:
+        needed = any(name.startswith("tensors/ipc") for name in content["files"])
+        return "the set has float images, which are in its space" if needed else ""
+    if about["kind"] == "whitening":
+        return "" if about["file"] in content["files"] else f"file '{shown(about['file'], 80)}' is not listed"
+    if {len(about["mean"]), len(about["std"])} != {content["channels"]}:
+        return f"expected a mean and a deviation for each of {content['channels']} channels"
     return ""
 
 

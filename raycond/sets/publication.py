@@ -21,7 +21,12 @@ from raycond.core import files, stream
 from raycond.sets.manifest import NAME
 
 DIGITS = 12  # of a digest, in a file's name
-FOLDERS = ("data", "latents", "labels")  # which belong to the set alone: what it does not list is removed from them
+FOLDERS = (
+    "data",
+    "latents",
+    "tensors",
+    "labels",
+)  # which belong to the set alone: what it does not list is removed from them
 
 
 class StagedFile(io.RawIOBase):

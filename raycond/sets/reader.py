@@ -19,9 +19,11 @@ from raycond.methods.quantize.codebook import weights as weights_of
 from raycond.sets.class_rows import class_rows
 from raycond.sets.latents import read_latents
 from raycond.sets.manifest import Manifest, read_manifest
+from raycond.sets.normalization import Normalization
 from raycond.sets.pictures import open_picture
 from raycond.sets.place import set_folder
 from raycond.sets.tables import read_table
+from raycond.sets.tensors import IMAGES, read_tensors
 
 REPLACED_AT_MOST = 5  # times that a set may be replaced by its writer while it is being opened
 
@@ -55,7 +57,8 @@ class CondensedSet(Dataset[tuple[Any, int, Tensor]]):
     """(N,) int64, how many source images each image stands for."""
 
     source_ids: list[str]
-    """The id of the real image nearest to each image's latent, within the source."""
+    """The id of the real image nearest to each image's latent, within the source; without latents of as many real
+    images that stand for the class."""
 
     def __init__(
         self, path: str, manifest: Manifest, ipc: int, weights: str | None, transform: Callable[[Any], Any] | None
@@ -120,6 +123,34 @@ class CondensedSet(Dataset[tuple[Any, int, Tensor]]):
         if not names:
             raise UserError(f"{shown(self.path)}: the manifest lists no latents of IPC {self.ipc}")
         return torch.cat([read_latents(self.path, name, self.manifest.files[name])[0] for name in names])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The float tensors in the order of the images, by name: `images` (N, C, H, W) float32 in the space of
+        `normalization`, and what else the method learned. Raises UserError where the set has none."""
+        names = self.manifest.tensor_files(self.ipc)
+        if not names:
+            raise UserError(f"{shown(self.path)}: the manifest lists no float tensors of IPC {self.ipc}")
+        shape = self.manifest.image_shape
+        parts = [read_tensors(self.path, name, self.manifest.files[name], shape=shape) for name in names]
+        if not torch.equal(torch.cat([labels for _, labels in parts]), self.labels):
+            raise UserError(f"{shown(self.path)}: ipc{self.ipc} is damaged: tensors and images are in another order")
+        keys = parts[0][0].keys()
+        if any(tensors.keys() != keys for tensors, _ in parts):
+            raise UserError(f"{shown(self.path)}: ipc{self.ipc} is damaged: its files have different tensors")
+        return {key: torch.cat([tensors[key] for tensors, _ in parts]) for key in keys}
+
+    def float_pixels(self) -> Tensor | None:
+        """The images as they were optimized, (N, C, H, W) float32 on the scale of [0, 1] and not clamped; None where
+        the set has no float tensors, or they are in a space that does not lead back to pixels."""
+        normalization = self.normalization
+        if normalization is None or not normalization.keeps_pixels or not self.manifest.tensor_files(self.ipc):
+            return None
+        return normalization.open(self.manifest.image_shape).invert(self.tensors()[IMAGES]).float()
+
+    @property
+    def normalization(self) -> Normalization | None:
+        """By the constants of the real images that the set was made from, where it has them."""
+        return Normalization.of(self.path, self.manifest.content)
 
 
 def open_set(

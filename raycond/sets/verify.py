@@ -19,10 +19,12 @@ from raycond.sets.class_names import name_problems
 from raycond.sets.class_rows import class_rows
 from raycond.sets.latents import read_latents
 from raycond.sets.manifest import Manifest, read_manifest
+from raycond.sets.normalization import Normalization
 from raycond.sets.pictures import open_picture
 from raycond.sets.place import set_folder
 from raycond.sets.stored_files import CODE_ENDINGS, file_problem, read_stored
 from raycond.sets.tables import label_names, read_table
+from raycond.sets.tensors import read_tensors
 
 CARD = "README.md"
 DEEPEST = 6  # folders of a set lie in one another three deep; more is a link that leads back to itself
@@ -35,9 +37,10 @@ def verify(path: str) -> list[str]:
 
     Checked: digest and size of every file, no unlisted data file, no file that could run code, rows, class order and
     names, weights that follow from the counts, counts that add up to the source images, images that decode to the
-    stated size, latents beside images, classes, digest and bytes of a projector; and what `datasets` and pandas need:
-    distinct label names, text that is UTF-8, columns of the right kinds, a card whose configurations are the set's
-    files. Each problem is one line that is safe to print. A set that is replaced meanwhile is checked again.
+    stated size, latents and float tensors beside images, the normalization, classes, digest and bytes of a projector;
+    and what `datasets` and pandas need: distinct label names, text that is UTF-8, columns of the right kinds, a card
+    whose configurations are the set's files. Each problem is one line that is safe to print. A set that is replaced
+    meanwhile is checked again.
     """
     try:
         folder = set_folder(path)
@@ -65,14 +68,20 @@ def _problems(folder: str, manifest: Manifest) -> Iterator[str]:
     if CARD in manifest.files and CARD not in damaged:
         yield from _card(folder, manifest)
     for ipc in manifest.ipcs:
-        data, latents = manifest.data_files(ipc), manifest.latent_files(ipc)
-        if not data or not latents:
+        data, latents, tensors = manifest.data_files(ipc), manifest.latent_files(ipc), manifest.tensor_files(ipc)
+        quantized = "distortion" in manifest.content["cells"][f"ipc{ipc}"]
+        if not data or (quantized and not latents):
             yield f"ipc{ipc}: the manifest lists no data or no latents"
-        elif not damaged & {*data, *latents}:
+        elif not damaged & {*data, *latents, *tensors}:
             try:
                 yield from _cell(folder, manifest, ipc)
             except UserError as error:  # a file with the right digest that cannot be read
                 yield str(error)
+    if (normalization := Normalization.of(folder, manifest.content)) is not None and normalization.file not in damaged:
+        try:
+            normalization.open(manifest.image_shape)
+        except UserError as error:
+            yield str(error)
     if "label_generator" in manifest.content:
         from raycond.sets.attach import projector_problems
 
@@ -140,10 +149,20 @@ def _cell(folder: str, manifest: Manifest, ipc: int) -> Iterator[str]:
     for class_id, own in zip(classes.ids, class_rows(labels, len(classes)), strict=True):
         if problem := _class(weights[own], counts[own], ipc, content["weights"]):
             yield f"{what}: class {class_id} {problem}"
-    names = manifest.latent_files(ipc)
-    beside = [read_latents(folder, name, manifest.files[name], checked=True)[1] for name in names]
-    if not torch.equal(torch.cat(beside), labels):
-        yield f"{what}: latents and images are not in the same order"
+    for kind, beside in (("latents", _latent_labels), ("tensors", _tensor_labels)):
+        found = list(beside(folder, manifest, ipc))
+        if found and not torch.equal(torch.cat(found), labels):
+            yield f"{what}: {kind} and images are not in the same order"
+
+
+def _latent_labels(folder: str, manifest: Manifest, ipc: int) -> Iterator[Tensor]:
+    for name in manifest.latent_files(ipc):
+        yield read_latents(folder, name, manifest.files[name], checked=True)[1]
+
+
+def _tensor_labels(folder: str, manifest: Manifest, ipc: int) -> Iterator[Tensor]:
+    for name in manifest.tensor_files(ipc):
+        yield read_tensors(folder, name, manifest.files[name], shape=manifest.image_shape, checked=True)[1]
 
 
 def _class(weights: Tensor, counts: Tensor, ipc: int, mode: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import os
 import re
@@ -251,6 +252,15 @@ def test_exit_codes(raised: BaseException, code: int, capsys: pytest.CaptureFixt
     shown = capsys.readouterr().err
     assert ("stopped; the same command goes on" in shown) == isinstance(raised, KeyboardInterrupt)
     assert "Traceback" not in shown
+
+
+def test_a_full_disk_is_one_line_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "/runs/x")
+
+    assert guarded("quantize", work) == 1
+    expected = "raycond: /runs/x: no space is left on the disk; free some, and the same command goes on from here\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_sigterm_ends_the_work_whatever_is_raised_after_it() -> None:

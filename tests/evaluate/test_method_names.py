@@ -137,3 +137,10 @@ def test_every_known_name_has_a_meaning() -> None:
     assert "in proportion to" in meaning("decoded centroids (vae, density)")
     assert meaning("decoded centroids (vae, sqrt) [a\nb]").endswith("of the set a\\nb")
     assert meaning("dm (density)") == meaning("dm")
+
+
+def test_rows_of_matching_methods() -> None:
+    assert meaning("dc").startswith("DC: ")
+    assert meaning("dc (8-bit)") == meaning("dc") + ", as the 8-bit images that are stored"
+    assert meaning("dm+dream [a]") == meaning("dm") + ", against real images that represent their class evenly (DREAM)"
+    assert meaning("magic (8-bit)") == meaning("magic+dream") == ""

@@ -53,15 +53,20 @@ def test_milestones_are_shares_rounded_down() -> None:
     assert [k for k in range(1, 300) if short[k] != short[k - 1]] == [200, 250]
 
 
-def test_dc_bench_drops_once_and_forgets_its_momentum() -> None:
-    protocol = preset("dc-bench").override(lr=1.0)
+@pytest.mark.parametrize(
+    ("name", "epochs", "full"), [("dc-bench", 301, 152), ("dc-bench-dsa", 1001, 502), ("dc-bench-mnist", 1001, 502)]
+)
+def test_dc_bench_drops_once_and_forgets_its_momentum(name: str, epochs: int, full: int) -> None:
+    """The source counts epochs from 0 to E and drops the rate after the one numbered E // 2 + 1."""
+    protocol = preset(name).override(lr=1.0)
+    assert protocol.epochs == epochs
     net = nn.Linear(1, 1, bias=False)
-    optimizer = ScheduledOptimizer(net, protocol, 301, 1)
-    for step in range(301):
+    optimizer = ScheduledOptimizer(net, protocol, epochs, 1)
+    for step in range(epochs):
         net.weight.grad = torch.ones_like(net.weight)
         optimizer.step()
-        assert bool(optimizer.optimizer.state) == (step != 150)
-        assert optimizer.lr == pytest.approx(1.0 if step < 150 else 0.1)
+        assert bool(optimizer.optimizer.state) == (step != full - 1)
+        assert optimizer.lr == pytest.approx(1.0 if step < full - 1 else 0.1)
 
 
 def test_norms_and_biases_are_spared_decay() -> None:

@@ -197,6 +197,7 @@ def test_a_new_name_makes_no_record_stale() -> None:
     assert EvaluationProtocol.from_dict(identity) == preset("rded")
     # those that came later are only in it where a protocol has them
     assert set(preset("rded").to_dict()) - {"cosine_smoothing", "normalize"} - set(identity) == {
+        "diffaug",
         "divisor",
         "train_size",
     }
@@ -288,3 +289,28 @@ def test_bytes_that_are_no_text_and_pipes(tmp_path: Path) -> None:
 def test_settings_of_the_command_line_that_are_no_yaml(value: str) -> None:
     with pytest.raises(UserError, match=r"--set lr=.*not valid YAML"):
         parse_settings([f"lr={value}"])
+
+
+def test_idc_is_the_recipe_of_its_code() -> None:
+    idc = preset("idc")
+    assert (idc.epochs, idc.batch, idc.optimizer, idc.lr, idc.momentum, idc.weight_decay) == (
+        *(1000, 64, "sgd", 0.01, 0.9, 5e-4),
+    )
+    assert (idc.gamma, idc.mix, idc.mix_probability, idc.normalize) == (0.2, "cutmix", 0.5, "real")
+    assert idc.milestones == pytest.approx((2 / 3, 5 / 6))
+    assert idc.diffaug == "color_crop_flip_scale_rotate"
+    assert "flip" not in str(preset("idc-digits").diffaug)
+    assert (preset("idc-mnist").mix, preset("idc-mnist").diffaug) == ("none", preset("idc-digits").diffaug)
+    assert preset("dc-bench-dsa-digits").dsa == "color_crop_cutout_scale_rotate"
+
+
+def test_a_setting_that_came_later_makes_no_record_stale() -> None:
+    assert "diffaug" not in preset("quick").identity()
+    assert preset("idc").identity()["diffaug"] == "color_crop_flip_scale_rotate"
+
+
+def test_two_augmentations_of_one_kind_are_refused() -> None:
+    with pytest.raises(UserError, match="dsa and diffaug are two"):
+        preset("idc").override(dsa="color_crop")
+    with pytest.raises(UserError, match="diffaug: .*'magic'"):
+        preset("idc").override(diffaug="color_magic")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from itertools import chain
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ import torch
 from raycond.core.errors import RaycondError, UserError
 from raycond.data.labelled import class_mean_one, pixel_statistics
 from raycond.evaluate import Check, LabelledImages, Outcome, preset, train_and_test
+from raycond.evaluate import train as train_module
 from raycond.evaluate.train import STREAMED, streams, trained
 from raycond.labels.registry import Labeler
+from raycond.sets.normalization import channels
 from tests.support.digits import STUDENT, TEST, TRAIN, result, subset
 
 
@@ -132,7 +135,7 @@ def test_a_diverging_run_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"images": torch.zeros(2, 1, 8, 8)}, "uint8"),
+        ({"images": torch.zeros(2, 1, 8, 8, dtype=torch.int16)}, "uint8 or float32"),
         ({"images": torch.zeros(2, 1, 8, 9, dtype=torch.uint8)}, "square"),
         ({"labels": torch.tensor([0, 3])}, "labels go from 0 to 3"),
         ({"labels": torch.tensor([0])}, "shape"),
@@ -280,3 +283,49 @@ def test_only_very_large_sets_stay_on_the_host() -> None:
     assert streams(STREAMED + 1, "cuda")
     assert not streams(STREAMED, "cuda")
     assert not streams(STREAMED + 1, "cpu")  # where they are in any case
+
+
+def test_float_images_train_as_their_bytes_do() -> None:
+    few = {"steps": 10, "checks": 2}
+    ten = subset(10)
+    floats = dataclasses.replace(ten, images=ten.images.float() / 255)
+    first, second = run(ten, **few), run(floats, **few)
+    assert second.curve[-1].loss == pytest.approx(first.curve[-1].loss, rel=1e-3)
+    assert second.top1 == pytest.approx(first.top1, abs=2)
+
+
+def test_normalized_images_need_the_constants_that_they_are_normalized_by() -> None:
+    ten = subset(10)
+    mean, std = ([float(v) / 255 for v in values] for values in pixel_statistics(TRAIN.images))
+    real = channels(mean, std)
+    normalized = dataclasses.replace(ten, images=real.apply(ten.images.float() / 255), normalized=True)
+    protocol = preset("quick").override(steps=10, checks=2, normalize="real", scale=None)
+
+    def trained_on(train: LabelledImages, **changes: object) -> Outcome:
+        changed = protocol.override(**changes)
+        return train_and_test(
+            train, TEST, student=STUDENT, protocol=changed, seed=0, device="cpu", threads=1, real=real
+        )
+
+    first, second = trained_on(ten), trained_on(normalized)
+    assert second.curve[-1].loss == pytest.approx(first.curve[-1].loss, rel=1e-3)
+    with pytest.raises(UserError, match="use normalize=real"):
+        trained_on(normalized, normalize="train")
+    with pytest.raises(UserError, match="jitter and lighting need pixels"):
+        trained_on(normalized, jitter=[0.1, 0.1, 0.1])
+
+
+def test_images_are_mixed_after_idcs_augmentation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is pasted in was augmented as every other image, and normalized."""
+    seen: list[str] = []
+    for name in ("diffaug", "mixed"):
+        real = getattr(train_module, name)
+
+        def noted(images: torch.Tensor, *args: object, name: str = name, real: Any = real) -> Any:
+            seen.append(f"{name} {'normalized' if float(images.min()) < 0 else 'pixels'}")
+            return real(images, *args)
+
+        monkeypatch.setattr(train_module, name, noted)
+    outcome = run(subset(10), steps=3, checks=1, diffaug="color_crop", mix="cutmix")
+    assert seen == ["diffaug normalized", "mixed normalized"] * 3
+    assert outcome.steps == 3

@@ -11,6 +11,7 @@ import torch
 
 from raycond.core.errors import RaycondError, UserError
 from raycond.data.encoded import encode_image
+from raycond.data.images import Decoding
 from raycond.data.labelled import LabelledImages, pixels, write_pixels
 from raycond.data.sources import Source, open_source
 from raycond.evaluate import proxy
@@ -18,7 +19,7 @@ from raycond.evaluate.training_sets import Medoids, RandomImages, SetImages, Spl
 from raycond.sets.reader import open_set
 from tests.data.make import tree
 from tests.evaluate.conftest import CLASSES, OPTIONS, Made
-from tests.sets.make import write
+from tests.sets.make import NORMALIZATION, tensors, whitening, write, write_optimized
 from tests.support.work import work
 
 
@@ -161,3 +162,46 @@ def test_a_coreset_is_chosen_from_the_split_by_its_proxy(made: Made, tmp_path: P
     expected = torch.cat([(whole.labels == label).nonzero()[:2, 0] for label in range(4)])
     assert torch.equal(easiest.images, whole.images[expected])
     assert easiest.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+@pytest.fixture
+def optimized(tmp_path: Path) -> str:
+    """The folder of a set of float tensors: three classes at IPC 1 and 4, 12 pixels."""
+    write_optimized(tmp_path / "s")
+    return str(tmp_path / "s")
+
+
+FLOATS = Decoding(12, "crop", 3, 1000)
+
+
+def test_float_tensors_or_8_bit_images(optimized: str) -> None:
+    exact, rounded = (SetImages(optimized, 4, "uniform", exact).load(3, FLOATS) for exact in (True, False))
+    assert (exact.images.dtype, rounded.images.dtype) == (torch.float32, torch.uint8)
+    assert not exact.normalized
+    assert torch.equal(exact.labels, rounded.labels)
+    assert torch.equal(exact.weights, torch.ones(12))  # type: ignore[arg-type]
+    expected = torch.cat([NORMALIZATION.invert(tensors(4, label)["images"]).float() for label in range(3)])
+    assert torch.equal(exact.images, expected)
+
+
+def test_whitened_tensors_are_what_the_student_sees(tmp_path: Path) -> None:
+    write_optimized(tmp_path / "s", whitening())
+    found = SetImages(str(tmp_path / "s"), 4, "uniform", exact=True).load(3, FLOATS)
+    assert found.normalized
+    assert torch.equal(found.images, torch.cat([tensors(4, label)["images"] for label in range(3)]))
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_tiles_become_training_images(tmp_path: Path, exact: bool) -> None:
+    write_optimized(tmp_path / "s", formation={"factor": 2, "decoder": "single", "bound": 128})
+    found = SetImages(str(tmp_path / "s"), 4, "uniform", exact).load(3, FLOATS)
+    assert found.labels.tolist() == [0] * 16 + [1] * 16 + [2] * 16
+    assert found.weights is not None
+    assert found.weights.tolist() == [1.0] * 48
+    stored = open_set(str(tmp_path / "s"), 4)
+    pixels_of = stored.float_pixels() if exact else torch.stack([stored[k][0] for k in range(12)])
+    assert pixels_of is not None
+    # the second image of class 1, and the tile in its lower left corner
+    corner = pixels_of[5, :, 6:, :6]
+    expected = torch.nn.functional.interpolate(corner[None], (12, 12), mode="bilinear", align_corners=False)[0]
+    torch.testing.assert_close(found.images[16 + 2 * 4 + 1], expected)

@@ -7,6 +7,8 @@ from torchvision.transforms.v2 import functional as reference
 from raycond.core.errors import UserError
 from raycond.evaluate import LabelledImages, preset
 from raycond.evaluate.views import Normalizer, augmented, mixed, prepared
+from raycond.sets.normalization import channels
+from tests.sets.make import whitening
 
 QUICK = preset("quick")
 CPU = torch.device("cpu")
@@ -73,3 +75,28 @@ def test_training_images_are_brought_to_their_size_first() -> None:
     expected = reference.resize(pixels, [9, 9], antialias=True)
     assert int((found.images.int() - expected.int()).abs().max()) <= 1
     assert prepared(train, preset("quick").override(train_size=12)) is train
+
+
+def test_constants_of_the_real_images() -> None:
+    protocol = QUICK.override(normalize="real")
+    with pytest.raises(UserError, match="constants of the real images, which are not known"):
+        Normalizer(pixels(), protocol, CPU)
+    normalizer = Normalizer(pixels(), protocol, CPU, real=channels((0.5, 0.25, 0.0), (0.5, 0.25, 2.0)))
+    white = normalizer.of_pixels(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8))
+    assert white[0, :, 0, 0].tolist() == pytest.approx([1.0, 3.0, 0.5])
+    assert torch.allclose(normalizer.undo(white), torch.ones(1, 3, 2, 2))
+
+
+def test_a_whitening_is_that_of_the_kernels() -> None:
+    images = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    normalizer = Normalizer(images, QUICK.override(normalize="real"), CPU, real=whitening())
+    torch.testing.assert_close(normalizer(images), whitening().apply(images), rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match="whitened"):
+        normalizer.undo(images)
+
+
+def test_floats_are_taken_as_they_are() -> None:
+    images = pixels()
+    normalizer = Normalizer(images, QUICK, CPU)
+    floats = Normalizer(images.float() / 255, QUICK, CPU)
+    torch.testing.assert_close(normalizer.of_pixels(images), floats.of_pixels(images.float() / 255))

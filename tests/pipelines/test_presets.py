@@ -15,12 +15,18 @@ from raycond.pipelines.evaluate.config import load_grid_config
 from raycond.pipelines.fit_projector.config import load_projector_config
 from raycond.pipelines.layout import Layout
 from raycond.pipelines.loading import presets
+from raycond.pipelines.match.config import load_matching_config
 from raycond.pipelines.quantize.config import load_config
 from raycond.pipelines.quantize.units import WorkerSpec, codebook_fingerprint, images_fingerprint
 from raycond.pipelines.train_generator.config import load_generator_config
 
 SAVED: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "presets.json").read_text())
-LOAD = {"": load_config, "generators": load_generator_config, "projectors": load_projector_config}
+LOAD = {
+    "": load_config,
+    "generators": load_generator_config,
+    "projectors": load_projector_config,
+    "match": load_matching_config,
+}
 
 
 def loaded(name: str) -> dict[str, Any]:

@@ -87,6 +87,8 @@ def test_distortion_shows_what_has_both() -> None:
     svg = plots.distortion_svg(group, {"random": {1: 2000.0, 10: 3.0}, UNIFORM: {1: 1.0}}, "k", looks)
     assert {"random", UNIFORM} < set(texts(svg))
     assert "medoid" not in texts(svg)
+    assert {"1", "10", "100", "1000"} < set(texts(svg))  # distortions so far apart are on a logarithmic axis
+    assert not any("$" in text for text in texts(svg))
 
 
 def test_tasks_have_whole_numbers_and_the_whole_data() -> None:

@@ -15,11 +15,14 @@ import torch
 from raycond.core import files
 from raycond.data.classes import Classes
 from raycond.data.encoded import encode_image
+from raycond.methods.kernels.whitening import Preprocessing
 from raycond.methods.quantize.codebook import Codebook
+from raycond.sets.normalization import channels
 from raycond.sets.writer import ClassPart, SetWriter
 
 CLASSES = Classes(("n01", "n02", "n03"), ("tench", "English springer", "crête"))
 LATENT = (2, 3, 3)
+NORMALIZATION = channels((0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
 
 
 def about(**changes: Any) -> dict[str, Any]:
@@ -55,6 +58,45 @@ def codebook(ipc: int, label: int) -> Codebook:
 def part(ipc: int, label: int, image_format: str = "png", channels: int = 3) -> ClassPart:
     encoded = [encode_image(image, image_format) for image in images(ipc, label, channels=channels)]
     return ClassPart(label, encoded, codebook(ipc, label), tuple(f"{label}/{k}.jpg" for k in range(ipc)))
+
+
+def tensors(ipc: int, label: int) -> dict[str, torch.Tensor]:
+    """What an optimization might give: images in the space of `NORMALIZATION`, and a target for each."""
+    random = torch.Generator().manual_seed(2000 * ipc + label)
+    return {
+        "images": 2 * torch.randn(ipc, 3, 12, 12, generator=random),
+        "targets": torch.randn(ipc, 3, generator=random),
+    }
+
+
+def optimized(ipc: int, label: int) -> ClassPart:
+    """A class without a codebook: 8-bit images beside float tensors."""
+    encoded = part(ipc, label).images
+    ids = tuple(f"{label}/{k}.jpg" for k in range(ipc))
+    return ClassPart(label, encoded, None, ids, tensors(ipc, label), real_images=50 + label)
+
+
+def write_optimized(folder: object, normalization: Preprocessing = NORMALIZATION, **changes: Any) -> dict[str, Any]:
+    """Write a set of float tensors at IPC 1 and 4, and return its manifest."""
+    settings = {"method": "DC", "generator": "match", "codec": {"name": "none", "sha256": "none", "channels": 3}}
+    load = changes.pop("load", optimized)
+    classes = changes.pop("classes", CLASSES)
+    writer = SetWriter(str(folder), classes, (1, 4), "uniform", "png", load, normalization)
+    return writer.write(about(**{**settings, **changes}))
+
+
+def tensors_name(folder: Path, ipc: int = 4) -> str:
+    (found,) = sorted((folder / "tensors").glob(f"ipc{ipc}-*"))
+    return found.relative_to(folder).as_posix()
+
+
+def whitening(pixels: int = 432) -> Preprocessing:
+    """Of images of 3 × 12 × 12, with layer norm."""
+    random = torch.Generator().manual_seed(5)
+    square = torch.randn(pixels, pixels, generator=random, dtype=torch.float64) / pixels**0.5
+    matrix = square @ square.T + torch.eye(pixels, dtype=torch.float64)
+    constants = NORMALIZATION
+    return Preprocessing(constants.mean, constants.std, matrix, layer_norm=True, norm=2.5)
 
 
 def write(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -54,7 +55,8 @@ def quantize_classes(
 class StreamQuantizer:
     """A class that is too large to hold: latents go to a file as they come, and are read back once.
 
-    `add` every batch of latents (m, *latent), then `codebooks()`. Memory: one block and the centroids of every IPC.
+    A context: inside it, `add` every batch of latents (m, *latent), then `codebooks()`. Memory: one block and the
+    centroids of every IPC.
     """
 
     def __init__(self, start: Callable[[int, int], Stream], counts: Sequence[int], seed: int, spill: str) -> None:
@@ -64,7 +66,13 @@ class StreamQuantizer:
         self.spill = spill
         self.rows = 0
         self.latent: tuple[int, ...] = ()
-        self._file = open(spill, "wb")  # noqa: SIM115 - closed in `codebooks`
+        self._file = open(spill, "wb")  # noqa: SIM115 - closed on leaving the context
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def add(self, latents: Tensor) -> None:
         self.latent = tuple(latents.shape[1:])
@@ -82,5 +90,5 @@ class StreamQuantizer:
                 yield torch.frombuffer(bytearray(data), dtype=torch.float32).view(-1, width)
 
     def codebooks(self) -> list[Codebook]:
-        self._file.close()
+        self._file.flush()
         return [codebook(self, model.centroids().cpu(), self.latent) for model in self.models]

@@ -53,11 +53,8 @@ def _row(name: str, weights: str, distance: float, share: float) -> dict[str, An
 
 
 def mean_rows(per_class: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The class means of several `w2_study` results, with each row's change against the first (D4M as shipped)."""
-    rows = []
-    for same in zip(*per_class, strict=True):
-        first = float(np.mean([r["w2"] for r in same]))
-        rows.append({**same[0], "w2": first, "ess": float(np.mean([r["ess"] for r in same]))})
-    for row in rows:
-        row["change"] = row["w2"] / rows[0]["w2"] - 1
-    return rows
+    """The class means of several `w2_study` results. A w2 of 0 is possible: as many centroids as different points."""
+    return [
+        {**same[0], **{what: float(np.mean([row[what] for row in same])) for what in ("w2", "ess")}}
+        for same in zip(*per_class, strict=True)
+    ]

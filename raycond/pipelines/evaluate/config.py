@@ -51,10 +51,12 @@ class GridSource(Configuration):
     """Folder that the paths of images in a Parquet source may lead to, as `raycond quantize` takes it."""
 
     val_share: float | None = option(None, gt=0, lt=1, unset="that of the run, if it had one")
-    """Share of each class of --data that is tested on and left out of the baselines, as `raycond quantize` takes it."""
+    """Share of each class of --data that is tested on and left out of the baselines. The sets must have been made with
+    the same share and seed, or they would be tested on what they were made from."""
 
     allow_overlap: bool = option(False)
-    """Go on where more than 1 % of the validation images are training images too, byte for byte."""
+    """Go on where more than 1 % of the validation images are training images too, byte for byte, or where a set was
+    made from the images that --val-share holds out."""
 
     max_bad: str = option("1%", metavar="N|P%")
     """How many validation images may turn out unreadable before the grid stops, as a number or a share of all. Those

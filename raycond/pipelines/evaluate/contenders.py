@@ -9,9 +9,18 @@ from typing import Protocol
 from raycond.core import files
 from raycond.core.errors import UserError
 from raycond.data.sources import Source
-from raycond.evaluate.method_names import FULL, QUANTIZED, method_name, quantized_kind
-from raycond.evaluate.training_sets import Medoids, RandomImages, SetImages, SplitImages, TrainingImages
+from raycond.evaluate.method_names import FULL, QUANTIZED, ROUNDED, method_name, quantized_kind
+from raycond.evaluate.training_sets import (
+    Medoids,
+    RandomImages,
+    SetImages,
+    SplitImages,
+    TrainingImages,
+    formation_of,
+)
+from raycond.methods.match.formation import Formation
 from raycond.sets.manifest import Manifest, read_manifest
+from raycond.sets.normalization import Normalization
 from raycond.sets.reader import open_set
 
 
@@ -23,11 +32,26 @@ class OpenedSet:
     label: str
     manifest: Manifest
 
-    def digest(self, ipc: int) -> str:
-        return files.digest([self.manifest.files[name]["sha256"] for name in self.manifest.data_files(ipc)])
+    def digest(self, ipc: int, *, exact: bool = False) -> str:
+        """Of the images, or `exact` of the float tensors, and of how they become training images."""
+        names = self.manifest.tensor_files(ipc) if exact else self.manifest.data_files(ipc)
+        formation = self.manifest.content.get("formation")
+        more = [] if formation is None else [formation]
+        return files.digest([*(self.manifest.files[name]["sha256"] for name in names), *more])
 
     def images(self, ipc: int) -> int:
-        return int(self.manifest.content["cells"][f"ipc{ipc}"]["images"])
+        """Images that are trained on."""
+        stored, formation = int(self.manifest.content["cells"][f"ipc{ipc}"]["images"]), self.formation
+        return stored if formation is None else formation.count(ipc) * len(self.manifest.classes)
+
+    @property
+    def formation(self) -> Formation | None:
+        return formation_of(self.manifest.content)
+
+    @property
+    def normalization(self) -> Normalization | None:
+        """By the constants of the real images, where the set has them."""
+        return Normalization.of(self.path, self.manifest.content)
 
 
 class Contender(Protocol):
@@ -89,22 +113,23 @@ def _labels(paths: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class FromSet:
-    """A condensed set under one weights mode."""
+    """A condensed set under one weights mode. exact: its float tensors and not its 8-bit images."""
 
     opened: OpenedSet
     method: str
     weights: str
     ipcs: tuple[int | None, ...]
+    exact: bool = False
 
     @property
     def label(self) -> str:
         return self.opened.label
 
     def images(self, ipc: int | None, seed: int) -> TrainingImages:
-        return SetImages(self.opened.path, ipc or 0, self.weights)
+        return SetImages(self.opened.path, ipc or 0, self.weights, self.exact)
 
     def digest(self, ipc: int | None) -> str:
-        return self.opened.digest(ipc or 0)
+        return self.opened.digest(ipc or 0, exact=self.exact)
 
     def count(self, ipc: int | None) -> int:
         return self.opened.images(ipc or 0)
@@ -115,7 +140,8 @@ class FromSet:
 
 
 def from_sets(sets: Sequence[OpenedSet], ipcs: Sequence[int], weights: Sequence[str]) -> list[Contender]:
-    """Every set under every weights mode (by default uniform and its own). Raises UserError for an IPC it lacks."""
+    """Every set under every weights mode (by default uniform and its own), on its 8-bit images and, where it has float
+    tensors, on these first. Raises UserError for an IPC it lacks."""
     for opened in sets:
         if missing := sorted(set(ipcs) - set(opened.manifest.ipcs)):
             have = ", ".join(map(str, opened.manifest.ipcs))
@@ -125,10 +151,17 @@ def from_sets(sets: Sequence[OpenedSet], ipcs: Sequence[int], weights: Sequence[
     names = [_name(s, mode) for s, mode in modes]
     # all names of such a set get its label, so that a weighted one still finds its uniform twin
     doubtful = {s.label for (s, _), name in zip(modes, names, strict=True) if names.count(name) > 1}
-    return [FromSet(s, _name(s, mode, s.label if s.label in doubtful else ""), mode, tuple(ipcs)) for s, mode in modes]
+    found: list[Contender] = []
+    for opened, mode in modes:
+        name = _name(opened, mode, opened.label if opened.label in doubtful else "")
+        if all(opened.manifest.tensor_files(ipc) for ipc in ipcs):
+            found.append(FromSet(opened, name, mode, tuple(ipcs), exact=True))
+            name = _name(opened, mode, opened.label if opened.label in doubtful else "", rounded=True)
+        found.append(FromSet(opened, name, mode, tuple(ipcs)))
+    return found
 
 
-def _name(opened: OpenedSet, mode: str, label: str = "") -> str:
+def _name(opened: OpenedSet, mode: str, label: str = "", *, rounded: bool = False) -> str:
     content = opened.manifest.content
     kind = content["method"].lower()
     if kind in QUANTIZED:  # earlier versions called every one of them D4M or DDOQ
@@ -138,6 +171,8 @@ def _name(opened: OpenedSet, mode: str, label: str = "") -> str:
             weights=content["weights"],
             diffusion=content.get("diffusion", {}).get("options"),
         )
+    if rounded:
+        kind = f"{kind} {ROUNDED}"
     return method_name(kind, content["generator"], mode, label)
 
 

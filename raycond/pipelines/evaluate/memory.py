@@ -113,7 +113,9 @@ def measure(cell: Cell) -> Need:
 
     Call it in a process of its own.
     """
-    protocol = cell.protocol.override(steps=2, schedule="constant", milestones=(), restart=False, tasks=1, checks=1)
+    protocol = cell.protocol.override(
+        steps=2, schedule="constant", milestones=(), restart=False, tasks=1, checks=1, normalize="train"
+    )
     side, channels, classes = cell.options.size, cell.options.channels, len(cell.classes)
     count = max(classes, min(protocol.batch, 1024))
     images = torch.randint(0, 256, (count, channels, side, side), dtype=torch.uint8)

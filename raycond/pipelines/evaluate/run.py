@@ -29,6 +29,7 @@ from raycond.pipelines.evaluate.config import GridConfig, load_grid_config
 from raycond.pipelines.evaluate.contenders import Baseline, Baselines, Contender, OpenedSet, from_sets, open_sets
 from raycond.pipelines.evaluate.live import LiveTable
 from raycond.pipelines.evaluate.memory import with_requests
+from raycond.pipelines.evaluate.normalization import normalization
 from raycond.pipelines.evaluate.selections import with_shared_images
 from raycond.pipelines.evaluate.summary import GridRun, build_report, summary
 from raycond.pipelines.evaluate.trial import Trial
@@ -128,7 +129,7 @@ def prepare(
     with named("--labeler"):
         _, labels_digest = registry.identity(config.labeler, classes)
     if val is None:
-        source, val = _sources(config, sets[0], baselines)
+        source, val = _sources(config, sets, baselines)
     layout = GridLayout(config.out)
     return GridRun(config, layout, sets, ipcs, recipe, options, baselines, source, val, labels_digest, digest)
 
@@ -176,8 +177,16 @@ def _baselines(config: GridConfig, recipe: protocol.Recipe) -> tuple[str, ...]:
     return tuple(dict.fromkeys(chosen))
 
 
-def _sources(config: GridConfig, first: OpenedSet, baselines: tuple[str, ...]) -> tuple[RowSource | None, RowSource]:
+WAYS_OUT = (
+    "Give --val URI for other images, or make the set with --val-share 0.1, which holds a tenth of each class out"
+)
+
+
+def _sources(
+    config: GridConfig, sets: Sequence[OpenedSet], baselines: tuple[str, ...]
+) -> tuple[RowSource | None, RowSource]:
     """The source of the baselines (None without them) and the validation images."""
+    first = sets[0]
     layout = Layout(first.path.rpartition("/")[0])
     run = _json(layout.config) if files.exists(layout.config) else {}
     about, classes = first.manifest.content["config"], first.manifest.classes
@@ -195,13 +204,31 @@ def _sources(config: GridConfig, first: OpenedSet, baselines: tuple[str, ...]) -
         "image_root": config.image_root or run.get("image_root"),
     }
     if not baselines and share is None:
-        return None, validation_source(classes, data or "", val, options, first.path)
+        return None, validation_source(classes, data or "", val, options, first.path, WAYS_OUT)
+    if share is not None and not config.allow_overlap:
+        _require_held_out(sets, share)
     if data is None:
         raise UserError(f"--data: baselines need the source of {first.path}: give --data URI, or --baselines none")
     with named("--data"):
         source = open_source(data, split="train", limit=about.get("limit"), **options)
     require_same(classes, source.classes, first.path, f"--data {data}")
-    return with_validation(source, data, val, share, int(first.manifest.content["seed"]), options)
+    return with_validation(source, data, val, share, int(first.manifest.content["seed"]), options, WAYS_OUT)
+
+
+def _require_held_out(sets: Sequence[OpenedSet], share: float) -> None:
+    """Raise UserError for a set that was made from the images that are to be tested on.
+
+    Which images a share holds out is decided by the seed of the first set.
+    """
+    seed = sets[0].manifest.content["seed"]
+    for one in sets:
+        content = one.manifest.content
+        if (content["config"].get("val_share"), content["seed"]) != (share, seed):
+            raise UserError(
+                f"--val-share {share:g}: {one.path} was made without holding these images out, and would be tested on "
+                f"what it was made from; make it with --val-share {share:g} --seed {seed}, or give --val URI "
+                "(--allow-overlap goes on all the same)"
+            )
 
 
 def _built_in(first: OpenedSet) -> str | None:
@@ -241,11 +268,12 @@ def _run(run: GridRun) -> None:
     files.write_bytes(run.layout.summary, summary(run).encode())
 
 
-def train(run: GridRun, runner: Runner, rows: Sequence[str] = ()) -> None:
+def train(run: GridRun, runner: Runner, rows: Sequence[str] = (), more: Sequence[Contender] = ()) -> None:
     """Train what has no record yet; `run` gets the rows and the failures.
 
     rows: the kinds of methods that are wanted, such as `random` or `weighted` (`method_names.kind_of`); all if there
-    are none. Raises UserError if no node of the cluster can hold a trial.
+    are none. more: contenders beside the sets and the baselines. Raises UserError if no node of the cluster can hold a
+    trial.
     """
     config = run.config
     resources = Resources(config.cpus_per_trial, config.gpus_per_trial, "trial")
@@ -253,7 +281,7 @@ def train(run: GridRun, runner: Runner, rows: Sequence[str] = ()) -> None:
         raise UserError(f"--gpus-per-trial {resources.gpus:g}: there is no GPU")
     runner.require(resources)
     with run.timed("decode"):
-        trials = _trials(run, runner, runner.device(resources), rows)
+        trials = _trials(run, runner, runner.device(resources), rows, more)
     if trials and config.labeler != "hard":
         run.agreement = _agreement(run, trials[0], runner)
     missing = []
@@ -290,7 +318,7 @@ def _agreement(run: GridRun, trial: Trial, runner: Runner) -> Agreement | None:
     return agreement
 
 
-def _trials(run: GridRun, runner: Runner, device: str, rows: Sequence[str]) -> list[Trial]:
+def _trials(run: GridRun, runner: Runner, device: str, rows: Sequence[str], more: Sequence[Contender]) -> list[Trial]:
     """Decode what trainings share, choose nothing twice, and list every training."""
     val_digest = source_digest(class_fingerprints(run.val, "list val"))
     if run.source is not None:
@@ -303,7 +331,8 @@ def _trials(run: GridRun, runner: Runner, device: str, rows: Sequence[str]) -> l
             record=run.layout.overlap,
             allow=run.config.allow_overlap,
         )
-    contenders = from_sets(run.sets, run.ipcs, run.config.weights)
+    run.normalization = normalization(run)
+    contenders = [*from_sets(run.sets, run.ipcs, run.config.weights), *more]
     if run.source is not None:
         option = "--methods" if rows else "--baselines"
         contenders = [*_from_source(run, runner, run.source, device, option), *contenders]
@@ -391,6 +420,7 @@ def _cells(run: GridRun, contender: Contender, ipc: int | None, student: str, se
         labeler=run.config.labeler,
         set=contender.label,
         weights=contender.weights,
+        normalization=run.normalization,
     )
     yield cell
     if run.config.scores:

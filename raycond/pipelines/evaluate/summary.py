@@ -21,6 +21,7 @@ from raycond.pipelines.evaluate.config import GridConfig
 from raycond.pipelines.evaluate.contenders import OpenedSet
 from raycond.pipelines.layout import GridLayout
 from raycond.report import GridReport, Size
+from raycond.sets.normalization import Normalization
 
 MAX_FAILURES = 20  # shown in full
 
@@ -42,6 +43,7 @@ class GridRun(Timed):
     listing: str = ""  # digest of what the source lists, where it is known
     agreement: Agreement | None = None  # of the labeler with hard labels, where it has labels of its own
     overlap: Overlap | None = None  # of validation and training images, where both are known
+    normalization: Normalization | None = None  # by the constants of the real images, where the protocol asks for them
     rows: list[Row] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     bad: list[BadRecord] = field(default_factory=list)  # validation images that were left out, whatever their size
@@ -58,11 +60,12 @@ class GridRun(Timed):
 
 
 def overlap_text(overlap: Overlap) -> str:
-    """One sentence for the summary and the report."""
-    return (
+    """A sentence or two for the summary and the report."""
+    same = (
         f"{overlap.shared} of {overlap.checked} validation images are training images too, byte for byte: their "
         "accuracies are not those of unseen images"
     )
+    return ". ".join([*([same] if overlap.shared else []), *([overlap.of_copies] if overlap.copies else [])])
 
 
 def summary(run: GridRun) -> str:
@@ -76,7 +79,7 @@ def summary(run: GridRun) -> str:
         lines.append(f"labeler    {run.config.labeler} {run.agreement}")
         if run.agreement.warning:
             lines.append(f"WARNING    {run.agreement.warning}")
-    if run.overlap is not None and run.overlap.shared:
+    if run.overlap is not None and run.overlap.notable:
         lines.append(f"overlap    {overlap_text(run.overlap)}")
     before = len(run.rows) + len(run.failures) - run.trained
     lines.append(f"trainings  {run.trained} now, {before} before")
@@ -139,7 +142,7 @@ def _environment(run: GridRun) -> dict[str, str]:
     where = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in run.machine.items()}
     times = {f"seconds: {stage}": f"{seconds:.1f}" for stage, seconds in run.seconds.items()}
     agreement = {"labeler": f"{run.agreement} {run.agreement.warning}".strip()} if run.agreement is not None else {}
-    overlap = {"overlap": overlap_text(run.overlap)} if run.overlap is not None and run.overlap.shared else {}
+    overlap = {"overlap": overlap_text(run.overlap)} if run.overlap is not None and run.overlap.notable else {}
     return {
         "raycond": __version__,
         "python": platform.python_version(),

@@ -103,6 +103,7 @@ class Trial:
             device=cell.device,
             tested=TESTED,
             **drawn(cell.protocol.scale, cell.protocol.jitter),
+            **({} if cell.normalization is None else {"normalization": cell.normalization.identity}),
         )
         return cls(cell, place, fingerprint, data, images, tests, held)
 

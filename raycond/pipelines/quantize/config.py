@@ -23,6 +23,7 @@ from raycond.pipelines.options import (
     MessageOptions,
     RunOptions,
     SourceOptions,
+    ValidationSource,
     fill_in_autoencoder,
 )
 from raycond.pipelines.places import place, spec_place
@@ -41,24 +42,6 @@ class SharedWork(Configuration):
     work: str | None = option(None, metavar="DIR", unset="inside --out", place=place)
     """Folder for what resuming needs: codebooks and images. Runs that differ in what follows the codebooks, such as the
     generator or the weights, may share it, one after the other, and then quantize once."""
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class ValidationSource(Configuration):
-    """Which images are tested on."""
-
-    GROUP = "source"
-
-    val: str | None = option(None, metavar="URI", unset="the val split of --data", place=place)
-    """Address of the images that the evaluation tests on, in the same forms as --data."""
-
-    val_share: float | None = option(None, gt=0, lt=1, unset="none are held out")
-    """Share of each class of --data that is kept out of the condensation and tested on, drawn by --seed. Give it, such
-    as 0.1, where there are no other validation images."""
-
-    allow_overlap: bool = option(False)
-    """Go on where more than 1 % of the validation images are training images too, byte for byte. Their accuracies are
-    then not those of unseen images."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

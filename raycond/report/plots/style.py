@@ -99,6 +99,16 @@ def bare(axes: Any, *, x: str = "", y: str = "") -> None:
         spine.set_color(INK)
 
 
+def logarithmic(axes: Any) -> None:
+    """A logarithmic x axis with plain numbers: matplotlib's own are formulas, which `svg` leaves as text."""
+    from matplotlib import ticker
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+
+
 def categories(axes: Any, values: Sequence[int], margin: float = 0.4) -> None:
     """Evenly spaced places on x, one a value."""
     axes.set_xticks(range(len(values)), [f"{v:,}" for v in values], color=INK)

@@ -60,9 +60,15 @@ def test_mean_rows() -> None:
 
     found = mean_rows([rows(4.0, 2.0), rows(6.0, 5.0)])
     assert [(r["centroids"], r["w2"], r["ess"]) for r in found] == [("d4m", 5.0, 0.5), ("ours", 3.5, 0.35)]
-    assert [r["change"] for r in found] == pytest.approx([0, -0.3])
 
 
+def test_as_many_centroids_as_points() -> None:
+    x = low_rank(6, 5)
+    rows = mean_rows([w2_study(x, x), w2_study(x, x)])
+    assert [(row["centroids"], row["w2"], row["ess"]) for row in rows[2:]] == [("ours", 0.0, 1.0)] * 2
+
+
+@pytest.mark.slow
 def test_d4m_on_real_latents(real_data: Path, real_weights: Path) -> None:
     """One class of Imagenette: weights take 10 to 30 % off D4M's W2, and converged cells are closer still."""
     from raycond.data.images import load_many

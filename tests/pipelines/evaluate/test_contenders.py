@@ -155,3 +155,15 @@ def test_budget_is_the_bytes_of_each_class_in_the_first_set(baselines: Baselines
     images = Baseline("random", budgeted).images(3, 0)
     assert isinstance(images, RandomImages)
     assert images.budget == budgeted.budget(3)
+
+
+def test_a_set_of_float_tensors_gives_two_rows(tmp_path: Path) -> None:
+    make.write_optimized(tmp_path / "a" / "set", formation={"factor": 2, "decoder": "single", "bound": 128})
+    (opened,) = open_sets([str(tmp_path / "a" / "set")])
+    exact, rounded = from_sets([opened], (1, 4), ())
+    assert [exact.method, rounded.method] == ["dc", "dc (8-bit)"]
+    assert exact.images(4, 0) == SetImages(opened.path, 4, "uniform", exact=True)
+    assert rounded.images(4, 0) == SetImages(opened.path, 4, "uniform")
+    assert exact.digest(4) != rounded.digest(4)
+    assert exact.count(4) == 3 * 16
+    assert opened.normalization is not None
