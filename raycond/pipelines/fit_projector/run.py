@@ -179,7 +179,7 @@ def _clip(config: ProjectorConfig, run: ProjectorRun, runner: GetRunner, learnt:
         held_out=config.holdout,
         texts=texts,
         seed=config.seed,
-        **drawn(config.clip_training.scale),
+        **drawn(settings.scale),
     )
     found = records.find(layout.clip_record, expected)
     if found is not None and records.all_whole(layout.clip, found["files"]):
