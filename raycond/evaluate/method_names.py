@@ -12,15 +12,15 @@ METHODS = ("random", "medoid", "herding", "k-center", "el2n")  # the baselines, 
 FULL = "full"
 UNIFORM, WEIGHTED = "uniform", "weighted"  # rows of a quantized set, whatever it is called
 WEIGHTS = ("uniform", "sqrt", "density")
-D4M, DDOQ, MGD3 = "d4m", "ddoq", "mgd3"
-DECODED, MEDOIDS, DIFFUSED = "decoded centroids", "medoids", "diffused centroids"
-CENTROIDS = "centroids"  # of results of before, which do not say what made their images
-QUANTIZED = (D4M, DDOQ, MGD3, DECODED, MEDOIDS, DIFFUSED, CENTROIDS)
 ROUNDED = "(8-bit)"
 """Ends the name of a row of a set's 8-bit images, where the row without it is of its float tensors."""
 
 DREAM = "+dream"
 """Ends the name of a matching method whose real images are chosen by DREAM."""
+D4M, DDOQ, MGD3 = "d4m", "ddoq", "mgd3"
+DECODED, MEDOIDS, DIFFUSED = "decoded centroids", "medoids", "diffused centroids"
+CENTROIDS = "centroids"  # of results of before, which do not say what made their images
+QUANTIZED = (D4M, DDOQ, MGD3, DECODED, MEDOIDS, DIFFUSED, CENTROIDS)
 
 _CONDENSED = re.compile(
     rf"({'|'.join(QUANTIZED)}) \((?:(.*), )?(uniform|sqrt|density|weighted)\)(?: \[(.*)\])?", re.DOTALL
@@ -129,9 +129,10 @@ def meaning(method: str) -> str:
     parts = condensed(method)
     if parts is None:
         kind, dream, _ = method.split(" ")[0].partition(DREAM)
-        found = _MEANINGS.get(kind, "")
-        found += ", against real images that represent their class evenly (DREAM)" if found and dream else ""
-        return found + (", as the 8-bit images that are stored" if found and ROUNDED in method else "")
+        about = _MEANINGS.get(kind, "")
+        if about and dream:
+            about += ", against real images that represent their class evenly (DREAM)"
+        return about + (", as the 8-bit images that are stored" if about and ROUNDED in method else "")
     label = f"of the set {shown(parts.label)}" if parts.label else ""
     return ", ".join(text for text in (_MEANINGS[parts.kind], _WEIGHTINGS[parts.weights], label) if text)
 
