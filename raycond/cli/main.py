@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "quantize": "condense an image set into a small weighted one (DDOQ, D4M)",
     "match": "optimize a small image set by matching gradients or features (DC, DSA, DM, IDC, DREAM)",
+    "kernel": "condense an image set by regression with infinitely wide networks (KIP, Label Solve)",
     "train-generator": "train a small latent diffusion transformer on an image set",
     "fit-projector": "fit a label projector: CLIP with a small delta (HeLlO)",
     "evaluate": "train students on condensed sets and on baselines, and compare",

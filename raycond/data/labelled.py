@@ -43,6 +43,8 @@ class LabelledImages:
     """(n,) float32, one weight an image; None where all count the same."""
     normalized: bool = False
     """Whether the images, float32, are not pixels but what the student sees: in the space of a normalization."""
+    values: Tensor | None = None
+    """(n, classes) float32, labels that a method has learned for the images; None where it has not."""
 
     def __post_init__(self) -> None:
         kinds = (torch.float32,) if self.normalized else (torch.uint8, torch.float32)
@@ -61,6 +63,8 @@ class LabelledImages:
         low, high = int(self.labels.min()), int(self.labels.max())
         if low < 0 or high >= self.classes:
             raise UserError(f"labels go from {low} to {high}, but there are {self.classes} classes")
+        if self.values is not None and self.values.shape != (n, self.classes):
+            raise UserError(f"learned labels must have shape ({n}, {self.classes}), a row an image")
         if self.weights is not None:
             if self.weights.shape != (n,):
                 raise UserError(f"weights must have shape ({n},), one an image")

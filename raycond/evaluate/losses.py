@@ -35,6 +35,9 @@ class Targets:
     lam: Tensor | float = 1.0
     """λ, for the whole batch or (n,) for each view."""
 
+    values: Tensor | None = None
+    """(n, classes), what loss mse compares the outputs for the first images with; None for one-hot minus 1/classes."""
+
     def mixed(self, values: Tensor) -> Tensor:
         """λ · first + (1 − λ) · second, of values of the batch."""
         if self.permutation is None:
@@ -50,6 +53,8 @@ def weighted_loss(logits: Tensor, targets: Targets, protocol: EvaluationProtocol
 
 def losses(logits: Tensor, targets: Targets, protocol: EvaluationProtocol) -> Tensor:
     """The loss of each view, (n,); `EvaluationProtocol.loss` has the formulas."""
+    if protocol.loss == "mse":
+        return 0.5 * (logits - targets.mixed(_values(logits, targets))).square().mean(1)
     if targets.soft is None:
         return _hard(logits, targets)
     if protocol.loss == "mse+ce":
@@ -70,3 +75,11 @@ def _hard(logits: Tensor, targets: Targets) -> Tensor:
         return first
     second = F.cross_entropy(logits, targets.labels[targets.permutation], reduction="none")
     return targets.lam * first + (1 - targets.lam) * second
+
+
+def _values(logits: Tensor, targets: Targets) -> Tensor:
+    if targets.values is not None:
+        return targets.values
+    classes = logits.shape[1]
+    one_hot = targets.labels if targets.labels.ndim == 2 else F.one_hot(targets.labels, classes)
+    return one_hot.float() - 1 / classes

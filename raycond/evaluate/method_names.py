@@ -114,7 +114,7 @@ _MEANINGS = {
     "dm": "DM: images learned so that their mean features match those of real images",
     "idc": "IDC: several smaller images learned in the place of one, by matching gradients",
     "kip": "KIP: images learned so that regression with a network's kernel on them fits the real images",
-    "label-solve": "Label Solve: real images with the labels that fit kernel regression best",
+    "ls": "Label Solve: real images with the labels that fit kernel regression best",
 }
 _WEIGHTINGS = {
     UNIFORM: "all of the same weight",

@@ -16,8 +16,9 @@ from raycond.evaluate.method_names import current_name, in_order
 
 COLUMNS = ("method", "ipc", "student", "seed", "top1", "best", "steps", "seconds", "images", "protocol")
 MORE_COLUMNS = ("set", "weights", "labeler", "variant", "memory")  # may be absent in older files
+KERNEL_COLUMNS = ("krr_top1",)  # only in files that have one
 INTEGERS = ("seed", "steps", "images", "memory")
-NUMBERS = ("top1", "best", "seconds")
+NUMBERS = ("top1", "best", "seconds", *KERNEL_COLUMNS)
 MOST_ROWS = 10**7  # in a file of results that is read
 VARIANTS = ("own", "hard", "plain")
 AT_RATE = " lr "  # between a variant and its learning rate, where that was tuned for scores
@@ -84,6 +85,9 @@ class Row:
     memory: int = 0
     """Peak bytes of the training, 0 where unknown."""
 
+    krr_top1: float | None = None
+    """Accuracy in percent of kernel ridge regression on the same images and labels; None where it was not measured."""
+
     curve: tuple[Check, ...] = ()
     """Every test on the way."""
 
@@ -119,13 +123,18 @@ def to_csv(rows: Iterable[Row]) -> str:
 
     Names come from folders: a cell that a spreadsheet would run as a formula begins with an apostrophe.
     """
-    columns = COLUMNS + MORE_COLUMNS
+    rows = in_file_order(rows)
+    columns = COLUMNS + MORE_COLUMNS + _of_kernels(rows)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
-    for row in in_file_order(rows):
+    for row in rows:
         writer.writerow([_cell(getattr(row, column)) for column in columns])
     return out.getvalue()
+
+
+def _of_kernels(rows: Iterable[Row]) -> tuple[str, ...]:
+    return tuple(name for name in KERNEL_COLUMNS if any(getattr(row, name) is not None for row in rows))
 
 
 def _cell(value: Any) -> Any:
@@ -167,6 +176,7 @@ def _bytes(uri: str) -> bytes:
 def _parsed(record: Mapping[str, str | None]) -> Row:
     values: dict[str, Any] = {c: record[c] for c in COLUMNS}
     values |= {c: record[c] for c in MORE_COLUMNS if record.get(c) is not None}
+    values |= {c: record[c] for c in KERNEL_COLUMNS if record.get(c)}
     for name, value in values.items():
         if value is None:
             raise ValueError(f"no value of {name}")
@@ -197,8 +207,9 @@ def write_parquet(uri: str, rows: Iterable[Row]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist([asdict(row) for row in in_file_order(rows)], schema=_schema()), buffer)
+    buffer, rows = io.BytesIO(), in_file_order(rows)
+    schema = _schema(_of_kernels(rows))
+    pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], schema=schema), buffer)
     files.write_bytes(uri, buffer.getvalue())
 
 
@@ -225,10 +236,11 @@ def read_parquet(uri: str) -> list[Row]:
         return [Row.from_dict({k: v for k, v in record.items() if v is not None or k == "ipc"}) for record in records]
 
 
-def _schema() -> Any:
+def _schema(of_kernels: tuple[str, ...] = KERNEL_COLUMNS) -> Any:
     import pyarrow as pa
 
     check = pa.struct([("step", pa.int64()), ("epoch", pa.float64()), ("top1", pa.float64()), ("loss", pa.float64())])
     integers = dict.fromkeys(("ipc", *INTEGERS), pa.int64())
     types = {**integers, **dict.fromkeys(NUMBERS, pa.float64()), "curve": pa.list_(check)}
-    return pa.schema([(f.name, types.get(f.name, pa.string())) for f in fields(Row)])
+    names = [f.name for f in fields(Row) if f.name not in KERNEL_COLUMNS or f.name in of_kernels]
+    return pa.schema([(name, types.get(name, pa.string())) for name in names])

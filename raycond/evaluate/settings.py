@@ -17,7 +17,7 @@ from raycond.training.augment.diffaug import diffaug_operations
 RENAMED = {"smoothing": "cosine_smoothing", "normalise": "normalize"}
 """Former names of settings, which protocol files and `--set` may still use, and the names they have now."""
 
-SINCE = ("diffaug", "divisor", "labeler", "train_size", "view_size", "test_resize")
+SINCE = ("diffaug", "divisor", "labeler", "lr_from", "train_size", "view_size", "test_resize")
 """Settings that came after completion records were first written."""
 
 Divisor = Literal["n - 1", "n"]
@@ -43,7 +43,7 @@ class EvaluationProtocol:
     """Images in one optimization step; the whole set where it has fewer."""
 
     lr: float
-    """Learning rate at the start."""
+    """Learning rate at the start, or what the largest stable one is multiplied with (`lr_from`)."""
 
     steps: int | None = None
     """Optimization steps, the same for every set size. Exactly one of `steps` and `epochs` is set."""
@@ -59,6 +59,10 @@ class EvaluationProtocol:
 
     assumed: dict[str, str] = field(default_factory=dict)
     """Settings that the source leaves open, each with what it leaves open and what was put in."""
+
+    lr_from: Literal["given", "ntk"] = "given"
+    """Where the learning rate comes from. ntk: `lr` times the largest one that is stable for the mean squared error, by
+    the network's empirical tangent kernel on 50 training images at the start."""
 
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     """The optimizer."""
@@ -91,10 +95,11 @@ class EvaluationProtocol:
     schedule_by: Literal["step", "epoch"] = "step"
     """Whether the cosine moves at every step or only between epochs."""
 
-    loss: Literal["cross-entropy", "kl", "mse+ce"] = "cross-entropy"
+    loss: Literal["cross-entropy", "kl", "mse+ce", "mse"] = "cross-entropy"
     """With soft targets p, the labeler's logits t and the student's s. cross-entropy: −Σ p log softmax(s).
     kl: KL(softmax(t/T) ‖ softmax(s/T)) without the factor T². mse+ce: mean (s − t + mean t)² + ce_weight · hard
-    cross-entropy."""
+    cross-entropy. mse: ½ mean (s − y)² without a labeler; y are the labels that a set has learned for its images, or
+    one-hot labels minus 1/classes."""
 
     temperature: float = 1.0
     """T of the soft targets."""
@@ -231,6 +236,8 @@ class EvaluationProtocol:
             raise self._wrong("test_crop", "goes with test_resize share: sevenths says itself what is cropped")
         if not 0 <= self.momentum < 1:
             raise self._wrong("momentum", f"must be in [0, 1), not {self.momentum}")
+        if self.loss == "mse" and self.tasks > 1:
+            raise self._wrong("loss", "mse is of the labels of all classes at once, and tasks brings them one by one")
         if self.momentum and self.optimizer != "sgd":
             raise self._wrong("momentum", f"is of sgd, and the optimizer is {self.optimizer}")
         if not 0 <= self.shift <= 0.5:
@@ -248,11 +255,18 @@ class EvaluationProtocol:
         positive = all(0 < milestone < math.inf for milestone in self.milestones)
         if self.milestones and (self.epochs is None or not positive):
             raise self._wrong("milestones", "are epochs, or shares of all epochs, and need epochs, not steps")
+        if self.lr_from == "ntk" and (self.loss, self.optimizer) != ("mse", "sgd"):
+            raise self._wrong("lr_from", "ntk is of loss mse and optimizer sgd")
         if self.restart and self.schedule != "steps":
             raise self._wrong("restart", "happens at milestones: it goes with schedule steps")
 
     def _wrong(self, name: str, message: str) -> UserError:
         return UserError(f"protocol {shown(self.name)}: {name} {message}")
+
+    @property
+    def needs_labeler(self) -> bool:
+        """Whether the loss compares with the logits of a labeler."""
+        return self.loss in ("kl", "mse+ce")
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> EvaluationProtocol:

@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +20,7 @@ from raycond.evaluate.optimizer import ScheduledOptimizer
 from raycond.evaluate.protocol import EvaluationProtocol
 from raycond.evaluate.stored_views import StoredViews
 from raycond.evaluate.table import Check
+from raycond.evaluate.tangent import INPUTS, largest_stable_rate
 from raycond.evaluate.views import Normalizer, augmented, mixed, prepared
 from raycond.labels.stored.labels import StoredLabels
 from raycond.methods.kernels.whitening import Preprocessing
@@ -128,10 +129,14 @@ class _Training:
     ) -> None:
         self.protocol, self.device, self.what = protocol, device, f"student {student}, seed {seed}"
         self.labeler = None if labeler is None or labeler.mode == "hard" else labeler
-        if protocol.loss != "cross-entropy" and self.labeler is None:
+        if protocol.needs_labeler and self.labeler is None:
             raise UserError(
                 f"protocol {protocol.name}: loss {protocol.loss} learns soft labels: give --labeler "
                 "(such as teacher:resnet18), or --set loss=cross-entropy for hard ones"
+            )
+        if protocol.loss == "mse" and self.labeler is not None:
+            raise UserError(
+                f"protocol {protocol.name}: loss mse learns the labels of the set itself: leave --labeler out"
             )
         self.count = len(train)
         self.steps, self.per_epoch = protocol.total_steps(self.count), self._per_epoch()
@@ -139,7 +144,6 @@ class _Training:
         net = students.build(student, classes=train.classes, size=protocol.view_side(size), channels=channels)
         layout = _layout(net, device)
         self.net: nn.Module = net.to(device, memory_format=layout)  # type: ignore[call-overload]
-        self.optimizer = ScheduledOptimizer(self.net, protocol, self.steps, self.per_epoch)
         self.student = torch.compile(self.net) if protocol.compile else self.net
         self.normalizer = Normalizer(train.images, protocol, device, layout, real)
         self.normalized = train.normalized
@@ -148,9 +152,19 @@ class _Training:
         held = train.images if streams(train.images.nbytes, device) else train.images.to(device)
         self.images, self.labels = held, train.labels.to(device)
         self.weights = _weights(train, protocol).to(device)
+        self.values = None if train.values is None else train.values.to(device)
+        self.optimizer = self._optimizer()
         self.fixed = self._fixed_labels() if self.labeler and self.labeler.mode == "fixed" else None
         self.stored = self._stored_views(train.classes)
         self.generator = torch.Generator(device).manual_seed(seed)
+
+    def _optimizer(self) -> ScheduledOptimizer:
+        protocol = self.protocol
+        if protocol.lr_from == "ntk":
+            first = in_unit(self.images[:INPUTS])
+            rate = largest_stable_rate(self.net, first if self.normalized else self.normalizer(first))
+            protocol = replace(protocol, lr=protocol.lr * rate, lr_from="given")
+        return ScheduledOptimizer(self.net, protocol, self.steps, self.per_epoch)
 
     def _per_epoch(self) -> float:
         if self.protocol.steps is None:
@@ -211,6 +225,7 @@ class _Training:
             soft_of_mixed_view=self.fixed is None,
             permutation=None if pair is None else pair.partner,
             lam=1.0 if pair is None else pair.own,
+            values=None if self.values is None else self.values[index],
         )
 
     def _stored_views(self, classes: int) -> StoredViews | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -52,15 +52,17 @@ class SetImages:
     def load(self, classes: int, options: Decoding) -> LabelledImages:
         condensed = open_set(self.path, self.ipc, weights=self.weights)
         formation = formation_of(condensed.manifest.content)
+        values = condensed.learned_labels()
         if self.exact:
             pixels = condensed.float_pixels()
             if pixels is None:  # a whitening: what was optimized is what the student sees
                 images, weights = condensed.tensors()[IMAGES], condensed.weights
-                return LabelledImages(images, condensed.labels, classes, weights, normalized=True)
+                return LabelledImages(images, condensed.labels, classes, weights, normalized=True, values=values)
             found = LabelledImages(pixels, condensed.labels, classes, condensed.weights)
         else:
             encoded = [decode_image(data, options.channels) for data in condensed.images]
             found = labelled(encoded, condensed.labels.tolist(), classes, condensed.weights)
+        found = replace(found, values=values)
         return found if formation is None else formed(found, formation)
 
 

@@ -218,3 +218,25 @@ class MatchLayout(Layout):
     @property
     def tensorboard(self) -> str:
         return files.join(self.out, "tensorboard")
+
+
+@dataclass(frozen=True)
+class KernelLayout(Layout):
+    """Of a condensation with kernels."""
+
+    @property
+    def preprocessing(self) -> str:
+        """What takes pixels to what kernels see."""
+        return files.join(self.work, "preprocessing.safetensors")
+
+    def support(self, ipc: int) -> str:
+        """Record of a finished support."""
+        return files.join(self.work, "supports", f"ipc{ipc}")
+
+    def snapshots(self, ipc: int, digest: str) -> str:
+        """Folder of a support on its way: its state, and what is kept of it."""
+        return files.join(self.work, "supports", f"ipc{ipc}-{digest[:16]}")
+
+    def score(self, ipc: int) -> str:
+        """Record of the accuracies of regression."""
+        return files.join(self.out, "work", "scores", f"ipc{ipc}")

@@ -121,6 +121,24 @@ class Quarantine:
 
 
 @dataclass(frozen=True)
+class LearnedSupport:
+    """What kernel regression learned for one number of images per class."""
+
+    ipc: int
+    before: Sequence[bytes]
+    """The real images that it began with, as PNG, class after class."""
+
+    after: Sequence[bytes]
+    """The images that it ended with, in the same order."""
+
+    labels: Sequence[Sequence[float]] = ()
+    """A row for each image, a column for each class; empty where labels were not learned."""
+
+    curve: Sequence[tuple[int, float]] = ()
+    """(step, accuracy of regression in percent), in the order of the steps."""
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything the report of a run shows; an empty part is left out."""
 
@@ -154,6 +172,9 @@ class Report:
 
     trained_codec: bool = False
     """Whether the codec is a small one that was trained on the source (`--codec train`)."""
+
+    supports: Sequence[LearnedSupport] = ()
+    """Of a condensation with kernels, one for each number of images per class."""
 
     quarantine: Quarantine | None = None
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from raycond.core.text import shown
 from raycond.report import accuracy
 from raycond.report.contents import Curve, Picture, Quarantine, Report, Size, compression
+from raycond.report.kernel_view import kernel_section
 from raycond.report.numbers import digits, human, plain_yaml, share, signed, times
 from raycond.report.plots.lines import lines_svg
 
@@ -25,6 +26,7 @@ SECTIONS = {
     "accuracy": "Accuracy",
     "optimization": "Optimization",
     "images": "Images",
+    "kernel": "Kernel regression",
     "w2": "Distance (W2)",
     "distortion": "Distortion",
     "sizes": "Sizes",
@@ -37,13 +39,17 @@ _WEIGHTS = {"uniform": "uniform weights", "voronoi": "Voronoi weights"}
 
 
 def context(report: Report) -> dict[str, Any]:
+    kernel = kernel_section(report)
+    absent = ["kernel"] if kernel is None else ["w2", "distortion"]  # sections of runs of other kinds
+    absent += [] if report.curves or report.sheets else ["optimization"]
     return {
         "report": report,
-        "navigation": {k: v for k, v in SECTIONS.items() if k != "optimization" or report.curves or report.sheets},
+        "navigation": {anchor: name for anchor, name in SECTIONS.items() if anchor not in absent},
         "curves": _curves(report.curves),
         "sheets": [
             (sheet.name, f"data:image/png;base64,{base64.b64encode(sheet.image).decode()}") for sheet in report.sheets
         ],
+        "kernel": kernel,
         "tiles": _tiles(report),
         "students": accuracy.students(report.accuracy),
         "meanings": accuracy.meanings(report.accuracy),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from raycond.core import files
 from raycond.core.device import require_device, torch_threads
 from raycond.core.errors import RaycondError, is_full
 from raycond.core.progress import TrainingProgress
+from raycond.runtime.blocks import compute
 from raycond.runtime.job import TrainingJob
 from raycond.runtime.resources import Resources
 from raycond.runtime.runner import PoolWorker
@@ -50,6 +51,17 @@ class LocalRunner:
             except Exception as error:
                 result = error
             yield position, result
+
+    def blocks(
+        self,
+        function: Callable[..., Any],
+        shared: tuple[Any, ...],
+        items: Iterable[Any],
+        resources: Resources,
+        *,
+        workers: int = 0,
+    ) -> Iterator[Any]:
+        return (compute(function, shared, item, resources.cpus) for item in items)
 
     def train(self, job: TrainingJob, resources: Resources, *, workers: int = 1, stage: str = "train") -> None:
         """One worker, here: it makes the same draws as any number of workers."""

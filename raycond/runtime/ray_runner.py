@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ import ray
 from raycond.core.errors import RaycondError, UserError
 from raycond.runtime.connect import connect
 from raycond.runtime.job import TrainingJob
+from raycond.runtime.ray_blocks import run_blocks
 from raycond.runtime.ray_pool import run_pool
 from raycond.runtime.resources import Capacity, Resources
 from raycond.runtime.runner import PoolWorker
@@ -74,7 +75,7 @@ class RayRunner:
         batch: int = 1,
     ) -> Iterator[tuple[int, str | RaycondError]]:
         settled = self._settled(resources)
-        count = workers or max(1, sum(settled.fits_on(node) for node in self._nodes()))
+        count = workers or self._slots(settled)
         return run_pool(make_worker, jobs, settled, device=self.device(settled), workers=count, batch=batch)
 
     def tasks(
@@ -86,12 +87,12 @@ class RayRunner:
         if fresh:
             options["max_calls"] = 1
         remote = ray.remote(**options)(function)
-        slots = max(1, sum(settled.fits_on(node) for node in self._nodes()))
+        slots = self._slots(settled)
         waiting = enumerate(items)
         running: dict[Any, int] = {}
         try:
             while True:
-                while len(running) < slots + slots // 2 + 1 and (following := next(waiting, None)) is not None:
+                while len(running) < _ahead_of(slots) and (following := next(waiting, None)) is not None:
                     position, item = following
                     running[remote.remote(item)] = position
                 if not running:
@@ -101,6 +102,24 @@ class RayRunner:
         finally:
             for reference in running:  # the caller has had enough
                 ray.cancel(reference)
+
+    def blocks(
+        self,
+        function: Callable[..., Any],
+        shared: tuple[Any, ...],
+        items: Iterable[Any],
+        resources: Resources,
+        *,
+        workers: int = 0,
+    ) -> Iterator[Any]:
+        settled = self._settled(resources)
+        slots = self._slots(settled)
+        at_once = workers if 0 < workers < slots else _ahead_of(slots)
+        return run_blocks(function, shared, items, settled, at_once=at_once)
+
+    def _slots(self, settled: Resources) -> int:
+        """How many such workers the cluster holds."""
+        return max(1, sum(settled.fits_on(node) for node in self._nodes()))
 
     def train(self, job: TrainingJob, resources: Resources, *, workers: int = 1, stage: str = "train") -> None:
         """Raises RaycondError with what went wrong if workers die too often or the loss is not finite."""
@@ -121,6 +140,11 @@ class RayRunner:
     def close(self) -> None:
         if self._started_here:
             ray.shutdown()
+
+
+def _ahead_of(slots: int) -> int:
+    """Tasks in the hands of Ray, so that a worker that has finished one finds the next there."""
+    return slots + slots // 2 + 1
 
 
 def _outcome(reference: Any) -> Any:

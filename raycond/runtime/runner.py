@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from raycond.core.errors import RaycondError
@@ -20,7 +20,8 @@ class PoolWorker(Protocol):
 
 
 class Runner(Protocol):
-    """Carries out pools, tasks, trainings and trials. Results come in the order of completion."""
+    """Carries out pools, tasks, blocks, trainings and trials. Results come in the order of completion, those of blocks
+    in the order of the blocks."""
 
     def require(self, resources: Resources, workers: int = 0, *, may_grow: bool = False) -> None:
         """Raise UserError if no node holds one such worker; say so where fewer fit than are asked for.
@@ -55,6 +56,22 @@ class Runner(Protocol):
         """(position, result) of `function(item)`; the result is the exception if it raised one.
 
         fresh: every item in a process of its own, on runners that have processes.
+        """
+        ...
+
+    def blocks(
+        self,
+        function: Callable[..., Any],
+        shared: tuple[Any, ...],
+        items: Iterable[Any],
+        resources: Resources,
+        *,
+        workers: int = 0,
+    ) -> Iterator[Any]:
+        """`function(*shared, item)` of every item, in the order of the items, which are made as they are needed.
+
+        function: pure; with its arguments it can be pickled. shared: what all items need, such as arrays; each node
+        gets it once. workers: blocks computed at once, 0 for as many as fit. Raises what the function raises.
         """
         ...
 

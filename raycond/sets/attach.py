@@ -20,6 +20,7 @@ from raycond.sets.stored_files import name_problem
 
 GENERATOR = "label_generator"
 BASE = "label_generator_base"
+BESIDE = ", projector"  # after the labels that a set has itself
 
 
 def attach_projector(set_dir: str, projector_dir: str) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def _attach(folder: str, source: str) -> dict[str, Any]:
     delta_bytes = len(copied[DELTA]) + len(copied[ABOUT])
     content = {
         **manifest.content,
-        "labels": "hard, projector",
+        "labels": f"{manifest.content['labels'].removesuffix(BESIDE)}{BESIDE}",
         GENERATOR: _about(stored),
         "storage_bytes": {
             **manifest.content["storage_bytes"],

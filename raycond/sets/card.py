@@ -8,6 +8,7 @@ import yaml
 
 from raycond.core.text import shown
 from raycond.sets.manifest import Manifest
+from raycond.sets.tensors import LEARNED, LEARNED_KIND
 
 
 def card(content: dict[str, Any]) -> str:
@@ -26,7 +27,8 @@ def card(content: dict[str, Any]) -> str:
     )
     name, codec = content["name"], content["codec"]["name"]
     if "distortion" not in content["cells"][f"ipc{ipcs[-1]}"]:
-        about = "each image was optimized and stands for `count` source images,\nan equal share of its class"
+        what = "the label of each image" if content["method"] == "LS" else "each image"
+        about = f"{what} was optimized; it stands for `count` source images,\nan equal share of its class"
         source, latents = "names a real image that stands for the class, within the source", ""
     elif codec == "none":
         about = "each image is a collage of `count` patches of real images"
@@ -102,6 +104,11 @@ def _tensors(content: dict[str, Any]) -> str:
         text += (
             "* `tensors/` holds the images as they were optimized, in the space of `normalization`, before they were\n"
             '  rounded to 8 bits: `raycond.open("PATH").tensors()["images"]`.\n'
+        )
+    if LEARNED_KIND in content["labels"]:
+        text += (
+            f'* Labels were learned: `.tensors()["{LEARNED}"]` has a number for each image and class, which protocol\n'
+            "  `kip-transfer` trains on; `label` is the class of the image that learning began with.\n"
         )
     if (factor := formation["factor"]) > 1:
         text += (

@@ -23,7 +23,7 @@ from raycond.sets.normalization import Normalization
 from raycond.sets.pictures import open_picture
 from raycond.sets.place import set_folder
 from raycond.sets.tables import read_table
-from raycond.sets.tensors import IMAGES, read_tensors
+from raycond.sets.tensors import IMAGES, LEARNED, LEARNED_KIND, read_tensors
 
 REPLACED_AT_MOST = 5  # times that a set may be replaced by its writer while it is being opened
 
@@ -146,6 +146,18 @@ class CondensedSet(Dataset[tuple[Any, int, Tensor]]):
         if normalization is None or not normalization.keeps_pixels or not self.manifest.tensor_files(self.ipc):
             return None
         return normalization.open(self.manifest.image_shape).invert(self.tensors()[IMAGES]).float()
+
+    def learned_labels(self) -> Tensor | None:
+        """(N, classes) float32, labels that a method has learned for the images; None where it has not.
+
+        Raises UserError where the file does not hold what the manifest says.
+        """
+        if LEARNED_KIND not in self.manifest.content["labels"]:
+            return None
+        found = self.tensors().get(LEARNED)
+        if found is None or found.shape != (len(self), len(self.classes)):
+            raise UserError(f"{shown(self.path)}: ipc{self.ipc} is damaged: no learned labels for each image and class")
+        return found
 
     @property
     def normalization(self) -> Normalization | None:

@@ -20,6 +20,10 @@ from raycond.core.text import shown
 from raycond.sets.stored_files import read_stored
 
 IMAGES, LABELS = "images", "labels"
+LEARNED = "learned_labels"
+"""Name of the labels (n, classes) that a method has learned for the images, centered: they add up to about 0."""
+LEARNED_KIND = "learned"
+"""What the manifest of a set says of its labels, where it has such."""
 
 
 def to_bytes(parts: Sequence[Mapping[str, Tensor]], labels: Tensor) -> bytes:

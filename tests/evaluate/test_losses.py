@@ -68,3 +68,13 @@ def test_a_mixed_image_has_its_own_weight_or_the_mixed_one() -> None:
     own, mix = weighted_loss(S, targets, CE), weighted_loss(S, targets, CE.override(mix_weights="mix"))
     assert float(own) == pytest.approx(float((each * WEIGHTS).mean()), rel=1e-5)
     assert float(mix) == pytest.approx(float((each * (0.25 * WEIGHTS + 0.75 * WEIGHTS[PARTNER])).mean()), rel=1e-5)
+
+
+def test_squared_errors_are_of_centered_labels_or_of_those_that_a_set_has_learned() -> None:
+    protocol = CE.override(loss="mse")
+    centered = F.one_hot(LABELS, 4).float() - 0.25
+    found = losses(S, Targets(LABELS, WEIGHTS), protocol)
+    assert torch.allclose(found, 0.5 * (S - centered).square().mean(1))
+    assert torch.allclose(losses(S, Targets(LABELS, WEIGHTS, values=T), protocol), 0.5 * (S - T).square().mean(1))
+    mixed = losses(S, Targets(LABELS, WEIGHTS, permutation=PARTNER, lam=0.7), protocol)
+    assert torch.allclose(mixed, 0.5 * (S - 0.7 * centered - 0.3 * centered[PARTNER]).square().mean(1))

@@ -200,3 +200,15 @@ def test_a_parquet_of_other_kinds_is_named(tmp_path: Path, change: Callable[[pa.
     pq.write_table(change(pq.read_table(path)), path)
     with pytest.raises(UserError, match=r"results\.parquet: cannot be read as Parquet of results"):
         results.read_parquet(path)
+
+
+def test_accuracy_of_regression_has_a_column_only_where_there_is_one(tmp_path: Path) -> None:
+    rows = [replace(ROWS[3], krr_top1=81.5), ROWS[6]]
+    uri = str(tmp_path / "results")
+    results.write(f"{uri}.csv", rows)
+    results.write_parquet(f"{uri}.parquet", rows)
+    lines = Path(f"{uri}.csv").read_text().splitlines()
+    assert lines[0] == f"{HEADER},krr_top1"
+    assert {line.rpartition(",")[2] for line in lines[1:]} == {"81.5", ""}
+    assert sorted(results.read(f"{uri}.csv"), key=repr) == without_curve(rows)
+    assert sorted(results.read_parquet(f"{uri}.parquet"), key=repr) == sorted(rows, key=repr)

@@ -329,3 +329,31 @@ def test_images_are_mixed_after_idcs_augmentation(monkeypatch: pytest.MonkeyPatc
     outcome = run(subset(10), steps=3, checks=1, diffaug="color_crop", mix="cutmix")
     assert seen == ["diffaug normalized", "mixed normalized"] * 3
     assert outcome.steps == 3
+
+
+def test_the_transfer_of_kip_learns_the_labels_of_a_set() -> None:
+    """At a rate from the tangent kernel, which is not known before the images are."""
+    few = subset(5)
+    protocol = preset("kip-transfer").override(steps=250)
+    real = channels(*((values / 255).tolist() for values in pixel_statistics(TRAIN.images)))
+
+    def top1(train: LabelledImages, **changes: object) -> float:
+        changed = protocol.override(**changes)
+        kind = {"student": "kipnet2-w16", "seed": 0, "device": "cpu", "threads": 1, "real": real}
+        return train_and_test(train, TEST, protocol=changed, **kind).top1  # type: ignore[arg-type]
+
+    own = top1(few)
+    assert own > 60
+    wrong = torch.nn.functional.one_hot((few.labels + 1) % 10, 10).float() - 0.1
+    assert top1(dataclasses.replace(few, values=wrong)) < 10
+    with pytest.raises(RaycondError, match="the loss is"):  # far above the largest stable rate
+        top1(few, lr=20.0)
+
+
+def test_squared_errors_take_no_labeler() -> None:
+    labeler = Labeler("fixed", "zeros", "", lambda images: images.new_zeros(len(images), 10))
+    with pytest.raises(UserError, match="loss mse learns the labels of the set itself: leave --labeler out"):
+        train_and_test(
+            TRAIN, TEST, student=STUDENT, protocol=preset("quick").override(loss="mse"), seed=0, device="cpu",
+            labeler=labeler,
+        )  # fmt: skip

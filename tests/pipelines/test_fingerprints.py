@@ -20,6 +20,8 @@ from raycond.pipelines.evaluate.config import GridConfig
 from raycond.pipelines.evaluate.run import evaluate_grid
 from raycond.pipelines.fit_projector.config import ProjectorConfig
 from raycond.pipelines.fit_projector.run import fit_projector
+from raycond.pipelines.kernel.config import KernelConfig
+from raycond.pipelines.kernel.run import condense
 from raycond.pipelines.match.config import MatchingConfig
 from raycond.pipelines.match.run import match
 from raycond.pipelines.quantize.config import QuantizeConfig
@@ -32,6 +34,7 @@ from tests.models.codecs.make import kl
 from tests.models.generators import tiny
 from tests.pipelines.evaluate import make as grids
 from tests.pipelines.fit_projector import make as projectors
+from tests.pipelines.kernel import make as kernels
 from tests.pipelines.match import make as matched
 from tests.pipelines.quantize import make as sets
 from tests.pipelines.train_generator import make as generators
@@ -303,6 +306,56 @@ GRID: Table = {
 }
 
 
+KERNEL: Table = {
+    "overlap, pixels, preprocessing, set": {"data": "…", "limit": 3},
+    "krr, overlap, pixels, preprocessing, set": {"val_share": 0.34},
+    "pixels, set": {"size": 5, "channels": 3, "resize": "squash", "max_pixels": 10**6, "max_value": 4095},
+    "preprocessing, set": {"preprocess": "standard", "zca_reg": 0.2, "layer_norm": False},
+    "set, support": {
+        "method": "ls",
+        "kernel": "fc2",
+        "activation": "erf",
+        "head": "gap",
+        "w_std": 1.0,
+        "b_std": 0.2,
+        "ipc": (2,),
+        "targets": 16,
+        "dtype": "float32",
+        "seed": 1,
+        "steps": 3,
+        "lr": 0.01,
+        "batch": 8,
+        "learn_labels": True,
+        "augment_share": 0.25,
+        "augment_rotate": 5.0,
+        "augment_shift": 0.1,
+        "augment_flip": False,
+        "augment_channel": 0.1,
+    },
+    "krr, set, support": {"reg": 1e-4, "raise_reg": True},
+    "support": {"checks": 0},
+    "set": {"name": "other", "image_column": "x", "label_column": "x"},
+    "evaluate, krr, overlap, pixels": {"val": "…"},
+    "evaluate": {"protocol": "…", "students": ("mlp-w8",), "methods": ("full",)},
+    "evaluate, selection": {"seeds": (1,)},
+    "refused": {"classes": 1, "class_list": "…"},
+    "": {
+        "image_root": "/elsewhere",
+        "evaluate": False,
+        "allow_overlap": True,
+        "max_bad": "5%",
+        "block": 3,
+        "workers": 2,
+        "gpus_per_worker": 0,
+        "cpus_per_worker": 2,
+        "checkpoint_every": 3,
+        "decode_threads": 3,
+        "dashboard": False,
+        "verbose": True,
+    },
+}
+
+
 def require_stages(base: FinishedRun, table: Table, copies: Path, made: dict[str, Any]) -> None:
     """Every option of a table changes the stages that it stands under.
 
@@ -324,6 +377,7 @@ def require_stages(base: FinishedRun, table: Table, copies: Path, made: dict[str
         (ProjectorConfig, (PROJECTOR,)),
         (MatchingConfig, (MATCH,)),
         (GridConfig, (GRID,)),
+        (KernelConfig, (KERNEL,)),
     ],
 )
 def test_every_option_stands_in_a_table(kind: type, tables: tuple[Table, ...]) -> None:
@@ -336,6 +390,8 @@ def test_every_option_stands_in_a_table(kind: type, tables: tuple[Table, ...]) -
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """A report is written in every run, and takes longer than to find everything else done."""
     for name in ("quantize.run.build_report", "quantize.run.write_report", "match.run.build_report"):
+        monkeypatch.setattr(f"raycond.pipelines.{name}", lambda *_: None)
+    for name in ("kernel.run.build_report", "kernel.run.write_report"):
         monkeypatch.setattr(f"raycond.pipelines.{name}", lambda *_: None)
     for name in ("match.run.write_report", "evaluate.run.build_report", "evaluate.run.write_grid_report"):
         monkeypatch.setattr(f"raycond.pipelines.{name}", lambda *_: None)
@@ -468,6 +524,31 @@ def test_match(tmp_path: Path) -> None:
         "protocol": own_protocol(tmp_path, "slow", 3),
     }
     require_stages(FinishedRun(tmp_path / "base", run), MATCH, tmp_path / "copies", made)
+
+
+def test_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raycond.pipelines.kernel.run.measured_rate", lambda *_, **__: 1e6)
+    source = kernels.data(tmp_path / "data", train=4, val=2)
+    fixed = {"ipc": (1,), "steps": 2, "checks": 1, "protocol": own_protocol(tmp_path, "fast", 2)}
+    fixed |= {"methods": ("random",), "val": unseen(tmp_path / "val", 5000), "preprocess": "zca"}
+    fixed |= {"augment_share": 0.5, "augment_flip": True}
+    evaluated = {"val", "seeds", *KERNEL["evaluate"]}
+
+    def run(out: str, options: dict[str, Any]) -> object:
+        given = {**fixed, "evaluate": not options or bool(evaluated & set(options)), **options}
+        if "val_share" in options:
+            del given["val"]
+        if options.get("method") == "ls":
+            given |= {**kernels.SOLVE, "augment_share": None, "augment_flip": None}
+        return condense(kernels.config(source, out, **given))
+
+    made = {
+        "data": str(kernels.data(tmp_path / "more", train=5, val=2)),
+        "val": unseen(tmp_path / "other", 7000),
+        "class_list": other_order(tmp_path, kernels.CLASSES),
+        "protocol": own_protocol(tmp_path, "slow", 3),
+    }
+    require_stages(FinishedRun(tmp_path / "base", run), KERNEL, tmp_path / "copies", made)
 
 
 def test_evaluate(tmp_path: Path) -> None:

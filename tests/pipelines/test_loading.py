@@ -162,8 +162,11 @@ def test_file_that_is_no_configuration_is_named(tmp_path: Path, content: bytes) 
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("folder", ["", "generators", "projectors"])
+SCRIPTS = {"": "imagenet_quantize", "generators": "train_generator", "projectors": "fit_projector", "kernel": "kernel"}
+
+
+@pytest.mark.parametrize("folder", SCRIPTS)
 def test_presets_name_their_commands(folder: str) -> None:
-    script = {"": "imagenet_quantize", "generators": "train_generator", "projectors": "fit_projector"}[folder]
+    script = SCRIPTS[folder]
     for name, text in loading.presets(folder).items():
         assert f"pipelines/{script}.py --preset {name}" in text.replace("-- --preset", "--preset")

@@ -13,6 +13,7 @@ from raycond.core import records
 from raycond.data.classes import Classes
 from raycond.pipelines.evaluate.config import load_grid_config
 from raycond.pipelines.fit_projector.config import load_projector_config
+from raycond.pipelines.kernel.config import load_kernel_config
 from raycond.pipelines.layout import Layout
 from raycond.pipelines.loading import presets
 from raycond.pipelines.match.config import load_matching_config
@@ -25,6 +26,7 @@ LOAD = {
     "": load_config,
     "generators": load_generator_config,
     "projectors": load_projector_config,
+    "kernel": load_kernel_config,
     "match": load_matching_config,
 }
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from raycond.data.classes import Classes
 from raycond.data.quarantine import BadRecord
-from raycond.report import Picture, Quarantine, Report, Size, render, write_report
+from raycond.report import LearnedSupport, Picture, Quarantine, Report, Size, render, write_report
 from raycond.report.numbers import human, share
 from tests.report.make import png, report
 from tests.report.page import HOSTILE, Page, require_self_contained
@@ -212,3 +212,35 @@ def test_odd_class_names_are_shown_on_one_line() -> None:
     assert "x\\u202ey" in page
     assert "\x1b" not in page
     assert "p\\nq" in page
+
+
+def test_supports_show_images_before_and_after_labels_and_the_curve() -> None:
+    before, after = [png(8, k) for k in range(6)], [png(8, 100 + k) for k in range(6)]
+    labels = [[0.5, -0.25, 0.0]] * 6
+    learned = LearnedSupport(2, before, after, labels, [(0, 40.0), (10, 70.0)])
+    fixed = LearnedSupport(2, before, before)
+    page = render(replace(report(), supports=[learned], distortion={}, w2=[]))
+    require_self_contained(page)
+    assert Page(page).open == []
+    assert "Labels of IPC 2" in page
+    assert "blue above (0.5 at most), red below (-0.25 at least)" in page
+    for picture in (*before, *after):
+        assert base64.b64encode(picture).decode() in page
+    assert page.count("<svg") == 2  # accuracies and the curve
+    assert 'href="#kernel"' in page
+    assert 'href="#w2"' not in page
+    without = render(replace(report(), supports=[fixed]))
+    assert "before and after" not in without
+    assert "Labels of IPC" not in without
+    assert 'href="#kernel"' not in HTML
+
+
+def test_label_matrices_are_pictures_of_a_pixel_for_each_label() -> None:
+    support = LearnedSupport(1, [png(8)] * 3, [png(8)] * 3, [[0.9, -0.1], [-0.9, 0.0], [0.45, 0.9]])
+    page = render(replace(report(), supports=[support]))
+    (uri,) = re.findall(r'src="data:image/png;base64,([^"]+)" width="24" height="36"', page)
+    picture = Image.open(io.BytesIO(base64.b64decode(uri)))
+    assert picture.size == (2, 3)
+    assert picture.getpixel((1, 1)) == (255, 255, 255)
+    assert picture.getpixel((0, 0)) == picture.getpixel((1, 2)) == (47, 102, 207)
+    assert picture.getpixel((0, 1)) == (179, 57, 47)

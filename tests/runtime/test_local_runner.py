@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from raycond.runtime.local_runner import LocalRunner
 from raycond.runtime.open import open_runner
 from raycond.runtime.resources import Resources
 from tests.support.jobs import CountingJob
-from tests.support.pool import MakeDoubler, square
+from tests.support.pool import AddRows, MakeDoubler, square
 from tests.support.trials import StepTrial
 from tests.support.watcher import Recorder
 
@@ -35,6 +36,24 @@ def test_an_error_is_the_result_of_its_task() -> None:
     error = results.pop(1)
     assert isinstance(error, UserError)
     assert results == {0: 16, 2: 36}
+
+
+def test_blocks_come_in_order_one_at_a_time_with_their_threads() -> None:
+    taken: list[int] = []
+
+    def rows() -> Iterator[int]:
+        for row in (2, 0, -1):
+            taken.append(row)
+            yield row
+
+    array = torch.arange(6.0).view(3, 2)
+    results = LocalRunner().blocks(AddRows(), (array,), rows(), Resources(cpus=2))
+    assert next(results) == (9.0, 2)
+    assert taken == [2]
+    assert torch.get_num_threads() == 1
+    assert next(results) == (1.0, 2)
+    with pytest.raises(UserError, match="no such row"):
+        next(results)
 
 
 def test_a_training_leaves_its_last_state_and_goes_on_from_it(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,14 @@ from safetensors.torch import load_file, save_file
 
 import raycond
 from raycond.core.errors import UserError
+from raycond.data.images import Decoding
+from raycond.evaluate.training_sets import SetImages
 from raycond.sets import writer
 from raycond.sets.export import export
 from raycond.sets.inspect import describe
+from raycond.sets.tensors import LEARNED
 from raycond.sets.verify import verify
+from raycond.sets.writer import ClassPart
 from tests.sets.make import (
     CLASSES,
     NORMALIZATION,
@@ -188,3 +193,39 @@ def test_fewer_classes_than_a_preview_has_rows(tmp_path: Path) -> None:
     assert len(CLASSES) == 3
     write_optimized(tmp_path / "s")
     assert (tmp_path / "s" / "preview.png").stat().st_size > 1000
+
+
+def learned(folder: Path, labels: str = "learned", **changes: torch.Tensor) -> None:
+    """A set of three classes with a label of its own for each image."""
+
+    def load(ipc: int, label: int) -> ClassPart:
+        part = optimized(ipc, label)
+        values = torch.full((ipc, 3), float(label)) + torch.arange(3)
+        return replace(part, tensors={**part.tensors, LEARNED: values, **changes})
+
+    write_optimized(folder, load=load, labels=labels)
+
+
+def test_learned_labels_are_those_that_were_written(tmp_path: Path) -> None:
+    learned(tmp_path / "s")
+    assert verify(str(tmp_path / "s")) == []
+    opened = raycond.open(str(tmp_path / "s"), ipc=4)
+    values = opened.learned_labels()
+    assert values is not None
+    assert torch.equal(values, opened.labels[:, None].float() + torch.arange(3))
+    assert "kip-transfer" in (tmp_path / "s" / "README.md").read_text()
+    found = SetImages(str(tmp_path / "s"), 4, "uniform").load(3, Decoding(12, "crop", 3, 10**6))
+    assert found.values is not None
+    assert torch.equal(found.values, values)
+    assert describe(str(tmp_path / "s")).splitlines()[0].endswith("labels learned")
+
+
+def test_labels_that_were_not_learned_are_none(tmp_path: Path) -> None:
+    learned(tmp_path / "s", labels="hard")
+    assert raycond.open(str(tmp_path / "s")).learned_labels() is None
+
+
+def test_learned_labels_of_another_number_of_classes_are_damage(tmp_path: Path) -> None:
+    write_optimized(tmp_path / "s", labels="learned")
+    with pytest.raises(UserError, match="ipc4 is damaged: no learned labels for each image and class"):
+        raycond.open(str(tmp_path / "s")).learned_labels()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -41,13 +41,45 @@ def score(
     Kernels with the images are computed in their dtype, that of the support with itself in float64. Raises as
     `regression.fit` does.
     """
+    (found,) = scores(
+        network,
+        support,
+        [support_labels],
+        images,
+        labels,
+        reg=reg,
+        allow_raise=allow_raise,
+        block=block,
+        device=device,
+        run=run,
+    )
+    return found
+
+
+def scores(
+    network: Architecture,
+    support: Tensor,
+    label_sets: Sequence[Tensor],
+    images: Tensor,
+    labels: Tensor,
+    *,
+    reg: float = regression.REG,
+    allow_raise: bool = False,
+    block: int = BLOCK,
+    device: str = "cpu",
+    run: BlockMap = in_turn,
+) -> list[Score]:
+    """The same of several labels (n, classes) of one support, with every kernel computed once."""
     kernel = kernel_in_blocks(network, support.double(), block=block, device=device, run=run)
-    ridge = regression.fit(kernel, support_labels, reg=reg, allow_raise=allow_raise)
+    ridge = regression.fit(kernel, torch.cat(list(label_sets), dim=1), reg=reg, allow_raise=allow_raise)
     rows = kernel_rows(network, images, support, block=block, device=device, run=run)
-    predictions = [ridge.predict(kernel) for _, kernel in rows]
-    targets = regression.centered_labels(labels, support_labels.shape[1]).cpu()
-    joined = torch.cat(predictions)
-    return Score(regression.loss(joined, targets), regression.accuracy(joined, labels.cpu()), ridge.reg)
+    predictions = torch.cat([ridge.predict(kernel) for _, kernel in rows])
+    classes, labels = label_sets[0].shape[1], labels.cpu()
+    targets = regression.centered_labels(labels, classes)
+    return [
+        Score(regression.loss(part, targets), regression.accuracy(part, labels), ridge.reg)
+        for part in predictions.split(classes, dim=1)
+    ]
 
 
 def kernel_rows(

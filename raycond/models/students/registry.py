@@ -19,6 +19,7 @@ STUDENTS = Registry(
     "student",
     [
         Entry("convnet", "the net of DC, DSA and DM, of depth 1 to 7 (convnet3)", f"{_HERE}.convnet:CONVNET"),
+        Entry("kipnet", "the net that KIP transfers to, without norm (kipnet3)", f"{_HERE}.kipnet:KIPNET"),
         Entry("mlp", "three linear layers", f"{_HERE}.convnet:MLP_FAMILY"),
         Entry("resnet", "IDC's ResNet, of depth 10 or 18 (resnet10, resnet18-in)", f"{_HERE}.residual:RESNET"),
         Entry("resnetap", "IDC's ResNet with average pools (resnetap10)", f"{_HERE}.residual:RESNETAP"),
@@ -44,6 +45,7 @@ def build(name: str, *, classes: int, size: int, channels: int) -> nn.Module:
 
     - convnet1 to convnet7: -w128 (width), -in -bn -ln -gn -nonorm (norm), -avg -max -nopool, -relu -sigmoid
       -leaky; convnet3 is the net of DC, DSA and DM, convnet4-w64-bn-max a variant.
+    - kipnet1 to kipnet7: -w1024, -extra -noextra (one more convolution before the blocks).
     - mlp: -w128.
     - resnet10, resnet18-in: -bn -in (norm), -w64 (channels of the first stage), and resnetap10, resnetap18: -in
       -bn, -w64; see `residual` for their stems. resnet18 without options is torchvision's.

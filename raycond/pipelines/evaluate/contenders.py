@@ -22,6 +22,7 @@ from raycond.methods.match.formation import Formation
 from raycond.sets.manifest import Manifest, read_manifest
 from raycond.sets.normalization import Normalization
 from raycond.sets.reader import open_set
+from raycond.sets.tensors import LEARNED_KIND
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,9 @@ class OpenedSet:
 
     def digest(self, ipc: int, *, exact: bool = False) -> str:
         """Of the images, or `exact` of the float tensors, and of how they become training images."""
-        names = self.manifest.tensor_files(ipc) if exact else self.manifest.data_files(ipc)
+        names = [] if exact else self.manifest.data_files(ipc)
+        if exact or LEARNED_KIND in self.manifest.content["labels"]:
+            names = [*names, *self.manifest.tensor_files(ipc)]
         formation = self.manifest.content.get("formation")
         more = [] if formation is None else [formation]
         return files.digest([*(self.manifest.files[name]["sha256"] for name in names), *more])

@@ -146,7 +146,7 @@ def _require_fit(
         for p in protocols:
             with named(f"--protocol {config.protocol}"):
                 seen_classes(classes, p.tasks, seed=0)
-                if config.labeler == "hard" and p.loss != "cross-entropy":
+                if config.labeler == "hard" and p.needs_labeler:
                     raise UserError(
                         f"its loss {p.loss} learns soft labels: give --labeler (such as teacher:resnet18), or --set "
                         "loss=cross-entropy for hard ones"

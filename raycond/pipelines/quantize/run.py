@@ -97,7 +97,7 @@ def _check_options(config: QuantizeConfig) -> Codec | None:
     """Check what needs no data; open the codec unless it is to be trained."""
     if config.evaluate:
         with named("--protocol"):
-            if protocol.preset(config.protocol).loss != "cross-entropy":
+            if protocol.preset(config.protocol).needs_labeler:
                 raise UserError(f"{config.protocol} learns soft labels; make the set, then use evaluate_grid.py")
         for student in config.students:
             with named("--students"):

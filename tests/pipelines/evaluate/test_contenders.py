@@ -167,3 +167,14 @@ def test_a_set_of_float_tensors_gives_two_rows(tmp_path: Path) -> None:
     assert exact.digest(4) != rounded.digest(4)
     assert exact.count(4) == 3 * 16
     assert opened.normalization is not None
+
+
+def test_learned_labels_are_a_part_of_what_is_trained_on(tmp_path: Path) -> None:
+    digests = []
+    for name, labels in (("hard", "hard"), ("learned", "learned")):
+        make.write_optimized(tmp_path / name / "set", labels=labels)
+        (opened,) = open_sets([str(tmp_path / name / "set")])
+        digests.append((opened.digest(4), opened.digest(4, exact=True)))
+    (hard, hard_exact), (learned, learned_exact) = digests
+    assert hard != learned  # of the 8-bit images, whose labels lie in the tensors
+    assert hard_exact == learned_exact

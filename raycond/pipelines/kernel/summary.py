@@ -1,0 +1,143 @@
+"""What a run with kernels made, and how it is told: the text at its end and the report."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any
+
+from raycond import __version__
+from raycond.core.progress import Timed
+from raycond.data.overlap import Overlap
+from raycond.data.quarantine import BadRecord
+from raycond.data.rows import RowSource
+from raycond.evaluate import table
+from raycond.pipelines.evaluate.summary import overlap_text
+from raycond.pipelines.kernel.condensed import IMAGE_FORMAT, encoded, has_learned_labels, viewable
+from raycond.pipelines.kernel.config import KernelConfig
+from raycond.pipelines.kernel.scores import ScoredSnapshot
+from raycond.pipelines.kernel.supports import Support
+from raycond.pipelines.kernel.training_images import Pool
+from raycond.pipelines.layout import KernelLayout
+from raycond.report import LearnedSupport, Picture, Quarantine, Report, Size
+
+GALLERY_CLASSES = 20  # as many as a report shows
+MAX_FAILURES = 20  # shown in full
+
+
+@dataclass
+class KernelRun(Timed):
+    """What a run made. failures: one text for each training that failed.
+
+    plan: what the run took, in lines, as it was reckoned before. scores: images per class → every snapshot, tested.
+    computed: units of each stage worked on now.
+    """
+
+    layout: KernelLayout
+    source: RowSource
+    val: RowSource | None
+    plan: list[str] = field(default_factory=list)
+    pool: Pool | None = None
+    supports: Sequence[Support] = ()
+    scores: dict[int, list[ScoredSnapshot]] = field(default_factory=dict)
+    manifest: dict[str, Any] = field(default_factory=dict)
+    rows: list[table.Row] = field(default_factory=list)
+    bad: list[BadRecord] = field(default_factory=list)
+    train_bad: list[BadRecord] = field(default_factory=list)
+    source_bytes: int = 0  # of the source's images as they are stored
+    overlap: Overlap | None = None
+    failures: list[str] = field(default_factory=list)
+    computed: dict[str, int] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
+
+
+def summary(run: KernelRun) -> str:
+    """What a person wants to read at the end: accuracies, what was left out, what failed, where things are."""
+    lines = [""]
+    if run.rows:
+        lines += [table.text(run.rows), ""]
+    lines.append(f"time      {run.times}")
+    if run.overlap is not None and run.overlap.shared:
+        lines.append(f"overlap   {overlap_text(run.overlap)}")
+    if run.bad:
+        lines.append(
+            f"bad       {len(run.bad)} {'images' if len(run.bad) > 1 else 'image'} left out: {run.layout.quarantine}"
+        )
+    lines += [f"set       {run.layout.condensed}", f"report    {run.layout.report}"]
+    if run.rows:
+        lines.append(f"results   {run.layout.results}")
+    if run.failures:
+        lines += ["", f"NOT MADE: {len(run.failures)} failed; the same command tries them again"]
+        lines += run.failures[:MAX_FAILURES]
+        if len(run.failures) > MAX_FAILURES:
+            lines.append(f"… and {len(run.failures) - MAX_FAILURES} more")
+    return "\n".join(lines)
+
+
+def build_report(config: KernelConfig, run: KernelRun) -> Report:
+    """The report of a run whose condensed set is written."""
+    assert run.pool is not None
+    pool, storage = run.pool, run.manifest["storage_bytes"]
+    supports = [_learned(config, run, pool, support) for support in run.supports]
+    missing = {} if run.rows else {"accuracy": "there were no validation images"}
+    names = {"kip": "Kernel Inducing Points", "ls": "Label Solve"}
+    return Report(
+        title=f"{config.name}, condensed",
+        subtitle=f"{names[config.method]}, kernel {config.network.name}, preprocessing {config.preprocess}",
+        classes=run.source.classes,
+        config=config.to_dict(),
+        galleries={one.ipc: _gallery(run, one) for one in supports},
+        accuracy=run.rows,
+        sizes=[
+            Size("images", storage["images"], IMAGE_FORMAT),
+            Size("weights", storage["weights"], "float32, all 1"),
+            Size("labels", storage["labels"], "hard, int64, zstd"),
+            Size("float tensors", storage["tensors"], _tensors(config)),
+        ],
+        source_bytes=run.source_bytes or None,
+        supports=supports,
+        quarantine=Quarantine(run.bad, len(run.bad) + len(pool.split)),
+        environment=_environment(run),
+        missing=missing,
+    )
+
+
+def _tensors(config: KernelConfig) -> str:
+    what = "images and learned labels" if has_learned_labels(config) else "images"
+    return f"{what}, float32, in the space of the kernels"
+
+
+def _learned(config: KernelConfig, run: KernelRun, pool: Pool, support: Support) -> LearnedSupport:
+    images, labels = support.snapshots[-1].read()
+    before = encoded(pool.split.images[support.rows])
+    scored = run.scores.get(support.ipc, [])
+    return LearnedSupport(
+        support.ipc,
+        before,
+        before if config.method == "ls" else encoded(viewable(pool, images)),
+        labels.tolist() if has_learned_labels(config) else (),
+        [(one.step, one.top1) for one in scored],
+    )
+
+
+def _gallery(run: KernelRun, support: LearnedSupport) -> dict[str, list[Picture]]:
+    """Every image counts the same, and stands for an equal share of its class."""
+    assert run.pool is not None
+    counts = run.pool.split.labels.bincount(minlength=len(run.source.classes)).tolist()
+    gallery = {}
+    for label, class_id in enumerate(run.source.classes.ids[:GALLERY_CLASSES]):
+        images = support.after[label * support.ipc : (label + 1) * support.ipc]
+        gallery[class_id] = [Picture(image, 1.0, max(1, counts[label] // support.ipc)) for image in images]
+    return gallery
+
+
+def _environment(run: KernelRun) -> dict[str, str]:
+    versions = {"raycond": __version__, "python": platform.python_version()}
+    versions |= {name: metadata.version(name) for name in ("torch", "ray")}
+    where = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in run.machine.items()}
+    times = {f"seconds: {stage}": f"{seconds:.1f}" for stage, seconds in run.seconds.items()}
+    reckoned = {f"reckoned: {line[:10].strip()}": line[10:] for line in run.plan}
+    overlap = {"overlap": overlap_text(run.overlap)} if run.overlap is not None and run.overlap.shared else {}
+    return {**versions, **where, **reckoned, **overlap, **times}
