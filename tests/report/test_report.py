@@ -12,6 +12,7 @@ from PIL import Image
 
 from raycond.data.classes import Classes
 from raycond.data.quarantine import BadRecord
+from raycond.evaluate import Row
 from raycond.report import LearnedSupport, Picture, Quarantine, Report, Size, render, write_report
 from raycond.report.numbers import human, share
 from tests.report.make import png, report
@@ -238,3 +239,14 @@ def test_label_matrices_are_pictures_of_a_pixel_for_each_label() -> None:
     assert picture.getpixel((1, 1)) == (255, 255, 255)
     assert picture.getpixel((0, 0)) == picture.getpixel((1, 2)) == (47, 102, 207)
     assert picture.getpixel((0, 1)) == (179, 57, 47)
+
+
+def test_the_first_accuracy_is_of_what_the_run_made() -> None:
+    rows = [
+        Row(method, ipc, "convnet3", 0, top1, top1, 200, 0.5, 30, "quick")
+        for method, ipc, top1 in (("random", 4, 70.0), ("kip", 4, 81.5), ("full", None, 97.0))
+    ]
+    assert (
+        "81.5 % top-1 accuracy, kip, 4 images per class; all images 97.0 %"
+        in Page(render(replace(report(), accuracy=rows))).text
+    )
