@@ -29,7 +29,7 @@ demo: env ## condense scikit-learn's digits on this machine, and evaluate the re
 
 test: env ## run the quick tests; more options: PYTEST_ARGS='-k codebook -x'
 	$(BIN)/python -m pytest -m 'not slow and not ray' -n auto --maxprocesses 8 --dist loadfile $(PYTEST_ARGS) || test $$? -eq 5
-	$(BIN)/python -m pytest -m 'ray and not slow' $(PYTEST_ARGS) || test $$? -eq 5 # one process: one cluster for all
+	$(BIN)/python -m pytest -m 'ray and not slow' $(PYTEST_ARGS) $$(grep -rl --include='test_*.py' mark.ray tests) || test $$? -eq 5 # one process: one cluster for all
 
 fuzz: env ## give every reader damaged inputs; how many: FUZZ_COUNT=1000000
 	$(BIN)/python -m tests.fuzz --count $(FUZZ_COUNT)

@@ -137,7 +137,7 @@ def cells_of(
     line: Line, sets: dict[str, str], test: str, options: argparse.Namespace, size: Decoding, source: Source
 ) -> list[Cell]:
     chosen = recipes(options, factor_of(line.images, options))[line.labels == "hard"]
-    protocol = chosen.resolve(ipc=options.ipc, classes=len(source.classes), student=options.student)
+    protocol = chosen.resolve(ipc=options.ipc, classes=len(source.classes), student=options.student, size=size.size)
     images = SetImages(sets[line.images], options.ipc, "uniform")
     return [
         Cell(

@@ -19,8 +19,10 @@ from raycond.evaluate.cell import Cell, run_cell
 from raycond.evaluate.protocol import recipe
 from raycond.evaluate.table import Row
 from raycond.evaluate.training_sets import RandomImages
+from raycond.methods.match.published import DATASETS
 from raycond.pipelines.stages.listing import source_digest
 from raycond.pipelines.stages.splits import decode_split
+from raycond.sets.normalization import Normalization
 
 PUBLISHED = {
     "fashion-mnist": {1: "51.4 ± 3.8", 10: "73.8 ± 0.7", 50: "82.5 ± 0.7"},
@@ -34,10 +36,18 @@ def cells(name: str, protocol: str, ipcs: list[int], seeds: list[int], precision
     source, val = (open_source(uri, split=split, index_dir=index) for split in ("train", "val"))
     pixels = str(KEEP / f"{name}-val.npz")
     decode_split("val", val, source_digest([val.fingerprint(k) for k in range(10)]), OPTIONS, pixels)
-    settings = recipe(protocol).override(precision=precision)
+    settings, known = recipe(protocol).override(precision=precision), DATASETS[name]
     cell = Cell(
-        *("random", None, "convnet3", 0, settings.resolve(ipc=10, classes=10, student="convnet3"), source.classes),
+        *(
+            "random",
+            None,
+            "convnet3",
+            0,
+            settings.resolve(ipc=10, classes=10, student="convnet3", size=28),
+            source.classes,
+        ),
         *(OPTIONS, RandomImages(source, 1, 0), pixels, "cpu"),
+        normalization=Normalization(known.mean, known.std),
     )
     # the longest first
     return [

@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common import print_table
+from raycond.evaluate.method_names import kind_of
 from raycond.evaluate.table import Row, read
 from raycond.sets.manifest import read_manifest
 from raycond.sets.reader import open_set
 
-LOOKS = {"random": "0.6", "medoid": "#2a9d8f", "d4m": "#e09f3e", "ddoq": "#3a6fd8"}
+LOOKS = {"random": "0.6", "medoid": "#2a9d8f", "uniform": "#e09f3e", "weighted": "#3a6fd8"}
 
 
 def distances(path: str) -> tuple[dict[int, float], int]:
@@ -60,13 +61,17 @@ def draw(found: dict[int, float], size: int, accuracy: dict[str, dict[int, list[
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     counts = np.array(list(found))
     first = next(iter(found.values()))
-    left.loglog(counts, list(found.values()), "o-", color=LOOKS["ddoq"], label=f"measured, slope {slope(found):.3f}")
+    left.loglog(
+        counts, list(found.values()), "o-", color=LOOKS["weighted"], label=f"measured, slope {slope(found):.3f}"
+    )
     left.loglog(counts, first * (counts / counts[0]) ** (-1 / size), "--", color="0.4", label=f"K^(-1/d), d = {size:,}")
     left.set(xlabel="images per class (K)", ylabel="W2 to the latents", title="distance")
     for method, by_ipc in accuracy.items():
         errors = [100 - np.mean(v) for v in by_ipc.values()]
         spread = [np.std(v, ddof=1) if len(v) > 1 else 0 for v in by_ipc.values()]
-        right.errorbar(list(by_ipc), errors, spread, marker="o", color=LOOKS.get(method), label=method, capsize=2)
+        right.errorbar(
+            list(by_ipc), errors, spread, marker="o", color=LOOKS.get(kind_of(method)), label=method, capsize=2
+        )
     right.set(xscale="log", yscale="log", xlabel="images per class (K)", ylabel="top-1 error, %", title="error")
     for axis in (left, right):
         axis.grid(alpha=0.25, which="both")

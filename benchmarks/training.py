@@ -41,8 +41,10 @@ SAME: dict[str, Any] = {"schedule": "constant", "milestones": (), "restart": Fal
 ADAMW = {**SAME, "optimizer": "adamw", "momentum": 0.0, "lr": 0.001, "weight_decay": 0.01, "lighting": 0.0}
 RECIPES: dict[str, dict[str, Any]] = {
     "minimax-hard": ADAMW,
-    "rded": {**ADAMW, "loss": "cross-entropy"},
-    "dc-bench": SAME,
+    "rded": {**ADAMW, "loss": "cross-entropy", "shuffle": 1, "scale": [0.5, 1.0]},
+    # both sides take the statistics of the images that are timed
+    "dc-bench": {**SAME, "normalize": "train"},
+    "dc-bench-dsa": {**SAME, "normalize": "train"},
 }
 VIEWS = {
     "minimax-hard": "crop, flip, jitter, CutMix; AdamW",
@@ -283,7 +285,7 @@ def cases(only: list[str], precisions: list[str], steps: int, device: torch.devi
             changed = recipe(name).override(
                 **RECIPES[name], steps=total, checks=total // warm, checks_from=0.0, precision=precision
             )
-            protocol = changed.resolve(ipc=IPC, classes=CLASSES, student=student)
+            protocol = changed.resolve(ipc=IPC, classes=CLASSES, student=student, size=size)
             yield Case(student, protocol, images(size)[0], warm, device)
 
 

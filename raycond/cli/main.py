@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import raycond
-from raycond.core.errors import OptionError, RaycondError
+from raycond.core.errors import OptionError, RaycondError, explained
 from raycond.core.registry import did_you_mean
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "quantize": "condense an image set into a small weighted one (DDOQ, D4M)",
+    "match": "optimize a small image set by matching gradients or features (DC, DSA, DM, IDC, DREAM)",
     "kernel": "condense an image set by regression with infinitely wide networks (KIP, Label Solve)",
     "train-generator": "train a small latent diffusion transformer on an image set",
     "fit-projector": "fit a label projector: CLIP with a small delta (HeLlO)",
@@ -85,7 +86,7 @@ def guarded(name: str, work: Callable[[], int]) -> int:
     except RaycondError as error:
         return _failed(str(error), 2)
     except OSError as error:  # a full disk, a folder that may not be written, a lost connection
-        return _failed(f"{type(error).__name__}: {error}", 1)
+        return _failed(explained(error), 1)
     except KeyboardInterrupt as stopped:
         print("\nraycond: stopped; the same command goes on from here", file=sys.stderr)
         # Ray may raise an interrupt of its own in place of ours, and others may say in words why they did

@@ -32,7 +32,8 @@ def run(options: dict[str, Any]) -> int:
     problems = verify_set_labels(config.path) if holds_labels(config.path) else verify(config.path)
     for problem in problems:
         print(problem)
-    print(f"{config.path}: {f'{len(problems)} problems' if problems else 'whole'}")
+    count = "whole" if not problems else "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    print(f"{config.path}: {count}")
     return 1 if problems else 0
 
 

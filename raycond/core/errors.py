@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -63,6 +64,19 @@ def parsing(where: str, what: str, remedy: str = "copy it again") -> Iterator[No
         raise
     except Exception as error:
         raise UserError(f"{where}: cannot be read as {what} ({short(error)}); {remedy}") from error
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk is full, or a quota used up: whatever else is tried would fail too."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def explained(error: OSError) -> str:
+    """An error of the system in one line, with what to do about a full disk."""
+    if not is_full(error):
+        return f"{type(error).__name__}: {error}"
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}no space is left on the disk; free some, and the same command goes on from here"
 
 
 def short(error: BaseException) -> str:

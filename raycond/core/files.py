@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import stat
 import tempfile
 import time
@@ -17,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from raycond.core.errors import is_full
 from raycond.core.remote import filesystem, reached
 
 # A temporary file carries the machine and the process that writes it: .HOST.PID.RANDOM.part
@@ -197,9 +199,11 @@ def replacing(path: str) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide the set from the people it is shared with
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         if os.path.exists(temporary):
             os.unlink(temporary)
+        if is_full(error) and isinstance(error, OSError) and error.filename is None:
+            raise OSError(error.errno, error.strerror, path) from error  # a write does not say of which file it was
         raise
 
 
@@ -213,6 +217,16 @@ def delete(uri: str) -> None:
     with reached(uri):
         if fs.exists(path):
             fs.rm_file(path)
+
+
+def delete_folder(uri: str) -> None:
+    """Delete a folder with all that is in it; what is not there, or cannot be deleted, is left."""
+    if is_local(uri):
+        shutil.rmtree(absolute(uri), ignore_errors=True)
+        return
+    fs, path = filesystem(uri)
+    with contextlib.suppress(OSError), reached(uri):
+        fs.rm(path, recursive=True)
 
 
 def sweep(folder: str) -> None:

@@ -26,7 +26,7 @@ def run_log(out: str, verbose: bool = False) -> Iterator[None]:
     verbose: show everything that is logged on stderr as well. A log in object storage is written when the run ends.
     """
     path, remote = _local(out)
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True, errors="backslashreplace")
+    handler = _LogFile(path, encoding="utf-8", delay=True, errors="backslashreplace")
     handler.setFormatter(logging.Formatter(_FORMAT))
     handler.addFilter(lambda record: record.levelno >= logging.INFO or record.name.startswith("raycond"))
     console = logging.StreamHandler(sys.stderr)
@@ -48,11 +48,19 @@ def run_log(out: str, verbose: bool = False) -> Iterator[None]:
         log.removeHandler(handler)
         log.removeHandler(console)
         log.setLevel(before)
-        handler.close()
+        with contextlib.suppress(OSError):
+            handler.close()
         if remote and os.path.exists(path):
             with open(path, "rb") as file, contextlib.suppress(OSError):
                 files.write_bytes(remote, file.read())
             os.remove(path)
+
+
+class _LogFile(logging.FileHandler):
+    """A log that cannot be written, because the disk is full, says nothing: the run itself does."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        pass
 
 
 def carry(*names: str) -> None:

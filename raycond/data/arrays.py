@@ -81,6 +81,13 @@ class ArraySource(RowSource):
         for k in chosen.tolist():
             yield Row(ImageRef(f"{prefix}/{k:05d}", label, self.images, k, 0), 0, stamp)
 
+    def stamp(self, row: Row) -> str:
+        if not self.by_content or self.images == DIGITS:
+            return row.stamp
+        with _LOCK:
+            pixels = _idx(self.images, _stamp(self.images), 3)
+        return files.sha256(pixels[row.ref.offset].tobytes())
+
     def listing(self, label: int) -> Listing:
         listed, first = super().listing(label), next(iter(self.rows(label)), None)
         each = 0 if first is None else row(first.ref.uri, first.ref.offset).nbytes

@@ -13,6 +13,7 @@ from raycond.data import formats
 from raycond.data.jpeg import take_apart
 
 Resize = Literal["crop", "squash"]
+Interpolation = Literal["bicubic", "bilinear"]
 Channels = Literal[1, 3]
 
 MAX_PIXELS = 178_956_970
@@ -42,13 +43,15 @@ def decode(
     channels: Channels = 3,
     max_pixels: int = MAX_PIXELS,
     max_value: int | None = None,
+    interpolation: Interpolation = "bicubic",
 ) -> np.ndarray:
     """Encoded image to a uint8 array of shape (size, size, channels).
 
     The content decides the format (JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, and AVIF where Pillow reads it). The picture
     is turned upright (EXIF, XMP), transparency lies on white, color profiles are ignored, and an animation gives its
-    first frame. One channel is the luminance of ITU-R BT.601. "crop": the shorter side becomes `size` (bicubic,
-    antialiased) and the center is kept, as torchvision's Resize and CenterCrop do; "squash": both sides become `size`.
+    first frame. One channel is the luminance of ITU-R BT.601. "crop": the shorter side becomes `size` (bicubic
+    or bilinear, antialiased) and the center is kept, as torchvision's Resize and CenterCrop do; "squash": both sides
+    become `size`.
     An image that is `size` by `size` is not resampled. A large JPEG is decoded at 1/2, 1/4 or 1/8 of its size where
     both sides stay at least twice `size`.
 
@@ -63,7 +66,7 @@ def decode(
     """
     check(size, resize, channels, max_value)
     image, white = _loaded(data, size, resize, max_pixels, max_value)
-    return square(image, size, resize, channels, white)
+    return square(image, size, resize, channels, white, interpolation)
 
 
 def decode_unscaled(data: bytes, channels: Channels, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -85,9 +88,16 @@ def check(size: int, resize: str, channels: int, max_value: int | None = None) -
         raise UserError(f"max_value: {max_value} is not between 1 and 65535")
 
 
-def square(image: Image.Image, size: int, resize: Resize, channels: Channels, max_value: int = 65535) -> np.ndarray:
+def square(
+    image: Image.Image,
+    size: int,
+    resize: Resize,
+    channels: Channels,
+    max_value: int = 65535,
+    interpolation: Interpolation = "bicubic",
+) -> np.ndarray:
     """A picture of any mode as a uint8 array of shape (size, size, channels). Raises BadImage."""
-    image = _resized(_plain(image, channels, max_value), size, resize)
+    image = _resized(_plain(image, channels, max_value), size, resize, interpolation)
     if channels == 3 and image.mode == "L":
         image = image.convert("RGB")
     return np.array(image, dtype=np.uint8).reshape(size, size, channels)
@@ -246,16 +256,17 @@ def _eight_bits(image: Image.Image, white: int) -> np.ndarray:
     return result
 
 
-def _resized(image: Image.Image, size: int, resize: Resize) -> Image.Image:
+def _resized(image: Image.Image, size: int, resize: Resize, interpolation: Interpolation) -> Image.Image:
     width, height = image.size
+    method = Image.Resampling.BILINEAR if interpolation == "bilinear" else Image.Resampling.BICUBIC
     if (width, height) == (size, size):
         return image
     if resize == "squash":
-        return image.resize((size, size), Image.Resampling.BICUBIC)
+        return image.resize((size, size), method)
     short_side = min(width, height)
     new_width, new_height = int(size * width / short_side), int(size * height / short_side)
     left, top = round((new_width - size) / 2), round((new_height - size) / 2)
     # Cropping through the box gives resize-then-crop without its intermediate, which for a 1 x 50,000 strip is huge.
     across, down = width / new_width, height / new_height
     right, bottom = min(width, (left + size) * across), min(height, (top + size) * down)
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=(left * across, top * down, right, bottom))
+    return image.resize((size, size), method, box=(left * across, top * down, right, bottom))

@@ -73,6 +73,10 @@ class HeldOut(RowSource):
         ids = {row.ref.id for row in held}
         return [row for row in rows if row.ref.id not in ids]
 
+    def stamp(self, row: Row) -> str:
+        assert self.inner is not None
+        return self.inner.stamp(row)
+
     def _order(self, row: Row) -> bytes:
         return hashlib.sha256(f"{self.seed}\0{row.ref.id}".encode()).digest()
 

@@ -16,10 +16,20 @@ from raycond.core import files
 from raycond.core.errors import BadImage, UserError, short
 from raycond.core.retry import retrying
 from raycond.data import arrays
-from raycond.data.decode import MAX_PIXELS, Channels, Resize, check, decode, square
+from raycond.data.decode import MAX_PIXELS, Channels, Interpolation, Resize, check, decode, square
 from raycond.data.refs import ImageRef
 
-__all__ = ["MAX_PIXELS", "Channels", "Decoding", "Resize", "content_digest", "decode", "load", "load_many"]
+__all__ = [
+    "MAX_PIXELS",
+    "Channels",
+    "Decoding",
+    "Interpolation",
+    "Resize",
+    "content_digest",
+    "decode",
+    "load",
+    "load_many",
+]
 
 _MAX_BYTES = 1 << 30  # of one encoded image
 
@@ -43,6 +53,9 @@ class Decoding:
     max_value: int | None = None
     """The value that is white in gray images of more than 8 bits; None for the largest that the file can hold."""
 
+    interpolation: Interpolation = "bicubic"
+    """How pixels are interpolated where an image is resized; always antialiased."""
+
     @property
     def arguments(self) -> dict[str, Any]:
         """As keyword arguments of `load`, `load_many` and `decode`."""
@@ -50,8 +63,9 @@ class Decoding:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decoded pixels depend on, for fingerprints; `max_value` is in it only if it is given."""
-        return {name: value for name, value in vars(self).items() if name != "max_value" or value is not None}
+        """What decoded pixels depend on, for fingerprints; fields that came later are in it only if they are given."""
+        later = {"max_value": None, "interpolation": "bicubic"}
+        return {name: value for name, value in vars(self).items() if name not in later or value != later[name]}
 
 
 def load(
@@ -62,13 +76,14 @@ def load(
     channels: Channels = 3,
     max_pixels: int = MAX_PIXELS,
     max_value: int | None = None,
+    interpolation: Interpolation = "bicubic",
 ) -> tuple[np.ndarray, str]:
     """Read and decode one image: (uint8 array of shape (size, size, channels), SHA-256 of its encoded bytes).
 
     For array files the digest is over the row's raw bytes. Passing read errors are tried again a few times.
     Raises BadImage with a short reason; see `decode`.
     """
-    options = Decoding(size, resize, channels, max_pixels, max_value)
+    options = Decoding(size, resize, channels, max_pixels, max_value, interpolation)
     check(size, resize, channels, max_value)
     image, sha = _attempt(ref, options)
     if isinstance(image, BadImage):
@@ -84,6 +99,7 @@ def load_many(
     channels: Channels = 3,
     max_pixels: int = MAX_PIXELS,
     max_value: int | None = None,
+    interpolation: Interpolation = "bicubic",
     threads: int = 4,
     prefetch: int = 64,
 ) -> Iterator[tuple[ImageRef, np.ndarray | BadImage, str]]:
@@ -97,7 +113,8 @@ def load_many(
     check(size, resize, channels, max_value)
     if threads < 1 or prefetch < 1:
         raise UserError(f"threads and prefetch must be at least 1, not {threads} and {prefetch}")
-    return _ahead(iter(refs), Decoding(size, resize, channels, max_pixels, max_value), threads, prefetch)
+    options = Decoding(size, resize, channels, max_pixels, max_value, interpolation)
+    return _ahead(iter(refs), options, threads, prefetch)
 
 
 def _ahead(
@@ -132,7 +149,8 @@ def _attempt(ref: ImageRef, options: Decoding) -> tuple[np.ndarray | BadImage, s
     try:
         content, sha = _content(ref)
         if isinstance(content, np.ndarray):
-            return square(Image.fromarray(content), options.size, options.resize, options.channels), sha
+            picture, how = Image.fromarray(content), options.interpolation
+            return square(picture, options.size, options.resize, options.channels, interpolation=how), sha
         if len(content) < ref.length:
             raise BadImage(f"cut short: {len(content)} of {ref.length} bytes at offset {ref.offset}")
         return decode(content, **options.arguments), sha

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from raycond.core import files, stream
+from raycond.core import files, records, stream
 from raycond.core.errors import UserError, parsing
 from raycond.core.retry import retrying
 from raycond.core.tables import arrow_file, parquet_table, parquet_writer
@@ -135,14 +135,18 @@ def open_index(
     declared: ClassList | None,
     wanted: ClassList | None = None,
     options: dict[str, Any],
+    by_content: bool = False,
 ) -> IndexSource:
     """Open the index of `inputs`, building what is missing or stale.
 
     declared: the class list that came with the data. wanted: the one that the user gives. options: what else the scan
-    depends on. Raises UserError if no record has both an image and a label, or the classes are not those wanted.
+    depends on. by_content: tell changed inputs by their bytes, not by their times. Raises UserError if no record has
+    both an image and a label, or the classes are not those wanted.
     """
     folder = files.join(index_dir, f"{kind}-{files.digest([uri, split])[:16]}")
     entries = [retrying(partial(files.entry, one)) for one in inputs]
+    if by_content:
+        entries = [entry._replace(stamp=records.measured(entry.uri)["sha256"]) for entry in entries]
     names = [visible(name) for name in short_names(inputs)]
     made_from = {
         "format": FORMAT,

@@ -1,4 +1,5 @@
-"""Images that two sources share, such as validation images that are also trained on, by the digest of their content."""
+"""Images that two sources share, such as validation images that are also trained on: the same files by the digest of
+their bytes, and copies in another format, size or quality by what they look like."""
 
 from __future__ import annotations
 
@@ -8,13 +9,23 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
+
 from raycond.core.errors import UserError
 from raycond.core.records import IO_THREADS
-from raycond.data.images import content_digest
+from raycond.data.images import content_digest, load_many
+from raycond.data.refs import ImageRef
 from raycond.data.rows import Row, RowSource
 
 SAMPLE = 2000
 ALLOWED = 0.01
+
+# Copies are looked for in a few classes, among their own images, as thumbnails: a few seconds for any source.
+_CLASSES, _OURS, _THEIRS = 3, 50, 2000
+_SIDE = 16  # of a thumbnail
+_NEAR = 2.0  # mean difference of two thumbnails of one picture, in levels of 255; of two photographs it is about 50
+_PLAIN = 8.0  # deviation below which a picture shows next to nothing: all of them look alike
+_NOTABLE = 0.05  # photographs of one scene look alike too
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,30 @@ class Overlap:
 
     examples: tuple[tuple[str, str], ...] = ()
     """Up to five pairs of ids, of the one source and of the other."""
+
+    compared: int = 0
+    """Images of the one source whose likes were looked for among those of the same class in the other."""
+
+    alike: int = 0
+    """Those among them that look the same as one there."""
+
+    @property
+    def copies(self) -> bool:
+        """Whether so many look the same that the one source seems to be made of copies of the other."""
+        return self.alike > _NOTABLE * self.compared
+
+    @property
+    def of_copies(self) -> str:
+        """A sentence on the copies, for people."""
+        return (
+            f"{self.alike} of {self.compared} validation images look the same as a training image of their class, as "
+            "copies in another format or size do: their accuracies may be those of images that were trained on"
+        )
+
+    @property
+    def notable(self) -> bool:
+        """Whether there is something to tell people."""
+        return bool(self.shared) or self.copies
 
     @property
     def share(self) -> float:
@@ -82,3 +117,35 @@ def _digests(rows: list[Row]) -> list[tuple[str, str]]:
     with ThreadPoolExecutor(IO_THREADS) as pool:
         digests = pool.map(lambda row: content_digest(row.ref), rows)
         return [(row.ref.id, digest) for row, digest in zip(rows, digests, strict=True) if digest is not None]
+
+
+def looks_alike(val: RowSource, train: RowSource, *, seed: int = 0) -> tuple[int, int]:
+    """(images of `val` looked at, those among them that look the same as an image of their class in `train`).
+
+    Looks at a few images of a few classes, drawn by `seed`. Finds copies that were saved in another format, size or
+    quality, but no crops of them. Images that cannot be read are passed over.
+    """
+
+    def order(row: Row) -> bytes:
+        return hashlib.sha256(f"{seed}\0{row.ref.id}".encode()).digest()
+
+    labels = sorted(
+        range(len(val.classes)), key=lambda k: hashlib.sha256(f"{seed} {val.classes.ids[k]}".encode()).digest()
+    )
+    compared = alike = 0
+    for label in labels[:_CLASSES]:
+        ours, theirs = (
+            _thumbnails([row.ref for row in heapq.nsmallest(most, source.chosen(label), key=order)])
+            for source, most in ((val, _OURS), (train, _THEIRS))
+        )
+        ours = ours[ours.std(axis=1) > _PLAIN]
+        compared += len(ours)
+        alike += sum(bool((np.abs(theirs - one).mean(axis=1) < _NEAR).any()) for one in ours)
+    return compared, alike
+
+
+def _thumbnails(refs: list[ImageRef]) -> np.ndarray:
+    """(n, pixels) float32 greys of those that can be read."""
+    images = load_many(refs, size=_SIDE, resize="squash", channels=1)
+    found = [image.reshape(-1) for _, image, _ in images if isinstance(image, np.ndarray)]
+    return np.array(found, np.float32).reshape(len(found), _SIDE**2)

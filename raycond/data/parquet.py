@@ -45,13 +45,14 @@ def open_parquet(
     wanted: ClassList | None = None,
     image_root: str | None = None,
     protocols: Sequence[str] = (),
+    by_content: bool = False,
 ) -> IndexSource:
     """Open Parquet files with an image and a label column, found by Hugging Face's features or by name.
 
     Classes: the ClassLabel's names, of which a whole number is a position, else classes.json or classes.txt beside the
     files, else the labels in the order of `in_order`. wanted: the user's class list, which decides the order instead.
     image_root, protocols: a folder and protocols that paths of images may name besides the source's own; see
-    `references.resolve`.
+    `references.resolve`. by_content: see `RowSource.by_content`.
 
     Raises UserError if the columns are not there, a file is damaged, or nothing in them is usable; ClassMismatch
     if the files' ClassLabel names differ.
@@ -65,7 +66,13 @@ def open_parquet(
     roots += [files.absolute(image_root)] if image_root else []
     options = {"image": image, "label": label, "roots": [*map(visible, roots)], "protocols": sorted(protocols)}
     scan = partial(copy, image=image, label=label, names=names, roots=roots, protocols=tuple(protocols))
-    return open_index(uri, "parquet", split, inputs, index_dir, scan, declared=declared, wanted=wanted, options=options)
+    return open_index(
+        *(uri, "parquet", split, inputs, index_dir, scan),
+        declared=declared,
+        wanted=wanted,
+        options=options,
+        by_content=by_content,
+    )
 
 
 def is_dataset(uri: str, image_column: str | None = None, label_column: str | None = None) -> bool:

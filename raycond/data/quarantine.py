@@ -37,6 +37,11 @@ class BadRecord(NamedTuple):
     uri: str
     reason: str
 
+    @property
+    def place(self) -> str:
+        """Where to look for it: its file, or its name in the file that holds it among others."""
+        return self.uri if self.uri.endswith(self.id.rpartition("/")[2]) else f"{self.id} in {self.uri}"
+
     @classmethod
     def of(cls, ref: ImageRef, class_id: str, reason: str) -> BadRecord:
         """Of a reference, in a form that can be stored and shown whatever the names in the data are."""
@@ -69,7 +74,7 @@ def require_few(uri: str, bad: Collection[BadRecord], good: int, max_bad: str) -
     """Raise UserError if more images are bad, beside `good` ones, than `max_bad` allows; `uri` lists them."""
     limit = Limit.parse(max_bad)
     if limit.exceeded(len(bad), len(bad) + good):
-        shown = "\n".join(f"  {b.uri}: {b.reason}" for b in sorted(bad)[:5])
+        shown = "\n".join(f"  {b.place}: {b.reason}" for b in sorted(bad)[:5])
         raise UserError(
             f"{len(bad)} bad images, more than --max-bad {limit.text} allows; they are listed in {uri}. "
             f"The first:\n{shown}\nRaise --max-bad to go on without them."

@@ -6,10 +6,12 @@ import hashlib
 import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from raycond.core import files
 from raycond.core.errors import UserError
+from raycond.core.retry import retrying
 from raycond.data.classes import Classes
 from raycond.data.quarantine import BadRecord
 from raycond.data.refs import ImageRef
@@ -57,6 +59,11 @@ class RowSource:
     description: str = ""
     """What was opened, in a sentence for people: the kind of source, the place, and what was left alone."""
 
+    by_content: bool = False
+    """Fingerprints are over the bytes of the images, and not over the times of their files: an image that was replaced
+    by one of the same size and time is noticed, and one that was only copied or touched is the same. Listing reads
+    every image then."""
+
     def rows(self, label: int) -> Iterable[Row]:
         """Every image of the class, in any order."""
         raise NotImplementedError
@@ -74,14 +81,24 @@ class RowSource:
         return [row.ref for row in self.chosen(label)]
 
     def fingerprint(self, label: int) -> str:
-        """SHA-256 over (id, size, stamp) of the images that `refs` gives: changes when one of them does."""
+        """SHA-256 over (id, size, stamp) of the images that `refs` gives: changes when one of them does. The stamp is
+        that of the file, or with `by_content` a digest of the image."""
         return self.listing(label).fingerprint
 
     def listing(self, label: int) -> Listing:
         """Number, fingerprint and bytes of the images that `refs` gives, for the price of listing the class once."""
         rows = self.chosen(label)
-        fingerprint = files.digest([[row.ref.id, row.size, row.stamp] for row in rows])
+        fingerprint = files.digest([[row.ref.id, row.size, self.stamp(row)] for row in rows])
         return Listing(len(rows), fingerprint, sum(row.size for row in rows))
+
+    def stamp(self, row: Row) -> str:
+        """What tells whether the image has changed. An image that cannot be read has the stamp of its file."""
+        if not self.by_content:
+            return row.stamp
+        try:
+            return files.sha256(retrying(partial(files.read_bytes, row.ref.uri, row.ref.offset, row.ref.length)))
+        except OSError:
+            return row.stamp
 
     def chosen(self, label: int) -> list[Row]:
         """The rows of the class that `limit` leaves, sorted by id."""

@@ -69,6 +69,7 @@ def open_source(
     require_split: bool = False,
     image_root: str | None = None,
     protocols: Sequence[str] = (),
+    by_content: bool = False,
 ) -> RowSource:
     """Open a source of labelled images.
 
@@ -81,7 +82,7 @@ def open_source(
     the hash of their id. `max_classes`: keeps the first classes. `classes`: what the classes must be, after
     `max_classes`, such as those of the training split. `class_list`: a file with all classes in the order of their
     labels; see `load_class_list`. `image_root`, `protocols`: a folder and protocols that the paths of images in Parquet
-    rows may name; without them no path may lead out of the source.
+    rows may name; without them no path may lead out of the source. `by_content`: see `RowSource.by_content`.
 
     Raises UserError if nothing usable is there or it cannot be reached, NoSplit if the data has no such split,
     ClassMismatch if the classes are not those asked for.
@@ -102,7 +103,8 @@ def open_source(
         )
         if require_split and not _is_named(place, split):
             raise NoSplit(f"{visible(uri)}: names no {split} split ({_kind(place)})")
-        source = _open(uri, place, split, index_dir, (image_column, label_column), wanted, (image_root, protocols))
+        columns, allowed = (image_column, label_column), (image_root, protocols)
+        source = _open(uri, place, split, index_dir, columns, wanted, allowed, by_content)
     except RemoteError as error:
         raise UserError(str(error)) from error
     except OSError as error:
@@ -112,7 +114,9 @@ def open_source(
         require_same(classes, kept, "the classes asked for", f"{uri} ({split})")
         kept = classes  # the same ids; the names may be better known there
     description = _describe(place, len(kept))
-    return dataclasses.replace(source, classes=kept, limit=limit, split=place.split, description=description)
+    return dataclasses.replace(
+        source, classes=kept, limit=limit, split=place.split, description=description, by_content=by_content
+    )
 
 
 def _open(
@@ -123,6 +127,7 @@ def _open(
     columns: tuple[str | None, str | None],
     wanted: ClassList | None,
     allowed: tuple[str | None, Sequence[str]],
+    by_content: bool,
 ) -> RowSource:
     if place.kind == "digits":
         return arrays.open_digits(split, wanted)
@@ -130,9 +135,9 @@ def _open(
         images, labels = place.names
         return arrays.open_arrays(uri, images, labels, wanted)
     if place.kind == "tar":
-        return tar.open_tars(uri, split, place.names, index_dir, wanted)
+        return tar.open_tars(uri, split, place.names, index_dir, wanted, by_content)
     if place.kind == "parquet":
-        return parquet.open_parquet(uri, split, place.names, index_dir, *columns, wanted, *allowed)
+        return parquet.open_parquet(uri, split, place.names, index_dir, *columns, wanted, *allowed, by_content)
     return folder.open_folder(uri, place.root, place.names, wanted)
 
 

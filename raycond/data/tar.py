@@ -36,15 +36,22 @@ def open_tars(
     tars: Sequence[str],
     index_dir: str,
     wanted: ClassList | None = None,
+    by_content: bool = False,
 ) -> IndexSource:
     """Open WebDataset tars. Classes: classes.json or classes.txt beside them, else the labels in the order of
     `in_order`.
 
-    wanted: the user's class list, in place of these.
+    wanted: the user's class list, in place of these. by_content: see `RowSource.by_content`.
     Raises UserError if a tar is compressed or damaged, or nothing in them is usable.
     """
     declared = None if wanted else beside([tars[0].rsplit("/", 1)[0], uri])
-    return open_index(uri, "tar", split, tars, index_dir, scan, declared=declared, wanted=wanted, options={})
+    return open_index(
+        *(uri, "tar", split, tars, index_dir, scan),
+        declared=declared,
+        wanted=wanted,
+        options={},
+        by_content=by_content,
+    )
 
 
 def is_dataset(uri: str) -> bool:

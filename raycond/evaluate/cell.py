@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,12 +16,17 @@ from raycond.data.images import Decoding
 from raycond.data.labelled import pixels
 from raycond.evaluate.continual import incremental
 from raycond.evaluate.evaluation_images import EvaluationImages
+from raycond.evaluate.method_names import former_name
 from raycond.evaluate.protocol import EvaluationProtocol
+from raycond.evaluate.results import AT_RATE
 from raycond.evaluate.table import Check, Row
 from raycond.evaluate.train import train_and_test
 from raycond.evaluate.training_sets import TrainingImages
 from raycond.labels.registry import open_labeler
 from raycond.sets.normalization import Normalization
+
+TESTED = "bilinear, center crop"
+"""How test images are decoded, whatever the set's own were: a part of what an accuracy depends on."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +52,13 @@ class Cell:
     """In label order."""
 
     options: Decoding
-    """How real images are decoded; its size is that of training and test images."""
+    """How real training images are decoded; its size is that of the condensed set."""
 
     train: TrainingImages
     """Where the training images come from."""
 
     test: str
-    """A decoded split whose images have `decoded_side(options.size, protocol)` pixels a side."""
+    """A decoded split whose images have `protocol.test_side(options.size)` pixels a side."""
 
     device: str
     """Where the student is trained and tested."""
@@ -76,14 +81,22 @@ class Cell:
     @property
     def name(self) -> str:
         """Unique in a grid, for people."""
-        ipc = "" if self.ipc is None else f" ipc{self.ipc}"
-        variant = "" if self.variant == "own" else f" {self.variant}"
-        return f"{self.method}{ipc} {self.student} seed{self.seed}{variant}"
+        return self._named(self.method)
+
+    @property
+    def former(self) -> str:
+        """The name by which records know this training: that of earlier versions, whose work so is found again."""
+        return self._named(former_name(self.method))
 
     @property
     def slug(self) -> str:
         """The name for files."""
-        return re.sub(r"[^\w.-]+", "-", self.name).strip("-")
+        return re.sub(r"[^\w.-]+", "-", self.former).strip("-")
+
+    def _named(self, method: str) -> str:
+        ipc = "" if self.ipc is None else f" ipc{self.ipc}"
+        variant = "" if self.variant == "own" else f" {self.variant}"
+        return f"{method}{ipc} {self.student} seed{self.seed}{variant}"
 
 
 def run_cell(cell: Cell, report: Callable[[Check], None] | None = None) -> Row:
@@ -93,9 +106,10 @@ def run_cell(cell: Cell, report: Callable[[Check], None] | None = None) -> Row:
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     split = pixels(cell.test, len(cell.classes))
-    if (side := split.images.shape[-1]) < cell.options.size:
-        raise UserError(f"{cell.test}: test images of {side} pixels have no central {cell.options.size}")
-    tests = EvaluationImages.of(split, crop=cell.options.size if side > cell.options.size else None)
+    view = cell.protocol.view_size or cell.options.size
+    if (side := split.images.shape[-1]) < view:
+        raise UserError(f"{cell.test}: test images of {side} pixels have no central {view}")
+    tests = EvaluationImages.of(split, crop=view if side > view else None)
     labeler = open_labeler(cell.labeler, classes=cell.classes, device=cell.device)
     train = cell.train.load(len(cell.classes), cell.options)
     real = None if cell.normalization is None else cell.normalization.open(tests.shape)
@@ -132,11 +146,6 @@ def run_cell(cell: Cell, report: Callable[[Check], None] | None = None) -> Row:
     )
 
 
-def decoded_side(size: int, protocol: EvaluationProtocol) -> int:
-    """Pixels a side at which test images are decoded, so that the protocol's central crop leaves `size`."""
-    return round(size / protocol.test_crop)
-
-
 def peak_memory() -> int:
     """The most resident bytes this process has had; 0 where the system does not say."""
     try:
@@ -148,9 +157,16 @@ def peak_memory() -> int:
 
 
 def as_hard(cell: Cell) -> Cell:
-    """The same training with hard labels (DD-Ranking's HLR)."""
-    protocol = cell.protocol if cell.protocol.loss == "cross-entropy" else cell.protocol.override(loss="cross-entropy")
+    """The same training with hard labels, and as in DD-Ranking's HLR without mixing and without DSA."""
+    protocol = cell.protocol.override(loss="cross-entropy", mix="none", dsa=None)
     return replace(cell, labeler="hard", protocol=protocol, variant="hard")
+
+
+def tuned(cell: Cell, lrs: Sequence[float]) -> list[Cell]:
+    """The same training at each learning rate; scores take the best of them, as DD-Ranking does."""
+    return [
+        replace(cell, protocol=cell.protocol.override(lr=lr), variant=f"{cell.variant}{AT_RATE}{lr:g}") for lr in lrs
+    ]
 
 
 def as_plain(cell: Cell) -> Cell:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from raycond.core.errors import UserError
 from raycond.core.text import shown
+from raycond.evaluate.results import AT_RATE
 from raycond.evaluate.table import FULL, Row, in_order
 
 RANDOM = "random"
@@ -93,14 +94,17 @@ def _normalized(value: float) -> float:
     return (math.exp(value) - math.exp(-1)) / (math.exp(1) - math.exp(-1))
 
 
-def scores(rows: Iterable[Row]) -> list[Score]:
+def scores(rows: Iterable[Row], full: float | None = None) -> list[Score]:
     """A score for every method with an IPC but random, in table order, from `top1` of the rows.
 
-    HLR takes rows with hard labels (labeler hard, or variant hard), the rest those of the method's own labeler; ARS
-    takes variant plain for what happens without augmentation. Seeds are compared with the same seed of the other side,
-    or with its mean where it lacks that seed. Raises UserError where a cell has a seed twice.
+    HLR takes rows with hard labels (variant hard, or else labeler hard), the rest those of the method's own labeler;
+    ARS takes variant plain for what happens without augmentation. Where hard rows or those of random images were
+    trained at a grid of learning rates, the best of each seed counts: it is chosen on the test images, as DD-Ranking
+    chooses it. full: accuracy of all images with hard labels in percent, where no row has it. Seeds are compared with
+    the same seed of the other side, or with its mean where it lacks that seed. Raises UserError where a cell has a seed
+    twice.
     """
-    cells = _Cells(rows)
+    cells = _Cells(rows, full)
     rank = {m: k for k, m in enumerate(in_order(key.method for key in cells.own))}
     scored = [_score(cells, key, key.ipc) for key in cells.own if key.method != RANDOM and key.ipc is not None]
     return sorted(scored, key=lambda s: (s.protocol, s.labeler, s.student, rank[s.method], s.ipc))
@@ -144,28 +148,46 @@ _Seeds = Mapping[int, float]
 class _Cells:
     """Accuracies by seed, as fractions, of each cell: as it is, without augmentation, and with hard labels."""
 
-    def __init__(self, rows: Iterable[Row]) -> None:
+    def __init__(self, rows: Iterable[Row], full: float | None) -> None:
+        self.full = None if full is None else full / 100
+        self.tuned: dict[_Key, dict[int, float]] = {}
+        """As they are, at the best learning rate of a grid."""
         self.own: dict[_Key, dict[int, float]] = {}
         self.plain: dict[_Key, dict[int, float]] = {}
         self.hard: dict[_Key, dict[int, float]] = {}
         for row in rows:
             key = _Key(row.method, row.ipc, row.student, row.protocol, row.labeler)
             kinds = {"own": self.own, "plain": self.plain, "hard": self.hard}
-            if row.variant in kinds:
+            variant, _, rate = row.variant.partition(AT_RATE)
+            if rate:
+                best = self.hard if variant == "hard" else self.tuned
+                seeds = best.setdefault(key._replace(labeler=HARD) if variant == "hard" else key, {})
+                seeds[row.seed] = max(seeds.get(row.seed, 0.0), row.top1 / 100)
+            elif row.variant in kinds:
                 seeds = kinds[row.variant].setdefault(key._replace(labeler=HARD) if row.variant == "hard" else key, {})
                 if row.seed in seeds:
                     raise UserError(f"{row.method}, IPC {row.ipc}, {row.student}: seed {row.seed} stands twice")
                 seeds[row.seed] = row.top1 / 100
         for key, seeds in self.own.items():
-            if key.labeler == HARD:  # already trained as the variant would be
-                self.hard[key] = {**self.hard.get(key, {}), **seeds}
+            if key.labeler == HARD and key not in self.hard:  # already trained as the variant would be
+                self.hard[key] = seeds
+
+    def all_images(self, key: _Key) -> dict[int, float]:
+        """Of all images with hard labels; the same for every seed where it was given."""
+        if self.full is not None:
+            return dict.fromkeys(self.own[key], self.full)
+        return self.hard.get(key._replace(method=FULL, ipc=None, labeler=HARD), {})
+
+    def random(self, key: _Key) -> dict[int, float]:
+        """Of as many random images."""
+        key = key._replace(method=RANDOM)
+        return self.tuned.get(key) or self.own.get(key, {})
 
 
 def _score(cells: _Cells, key: _Key, ipc: int) -> Score:
-    random, all_images = key._replace(method=RANDOM), key._replace(method=FULL, ipc=None, labeler=HARD)
     own, hard = cells.own[key], cells.hard.get(key._replace(labeler=HARD), {})
-    full, other = cells.hard.get(all_images, {}), cells.own.get(random, {})
-    plain, other_plain = cells.plain.get(key, {}), cells.plain.get(random, {})
+    full, other = cells.all_images(key), cells.random(key)
+    plain, other_plain = cells.plain.get(key, {}), cells.plain.get(key._replace(method=RANDOM), {})
     losses = [hlr(_at(full, seed), a) for seed, a in hard.items()] if full else []
     gains = [ior(a, _at(other, seed)) for seed, a in own.items()] if other else []
     label, augmentation = [], []

@@ -13,17 +13,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from raycond.core import files
 from raycond.core.errors import UserError
 from raycond.data.labelled import in_unit
 from raycond.evaluate.protocol import EvaluationProtocol
+from raycond.evaluate.views import resized
 from raycond.training.augment import color
-from raycond.training.augment.geometry import RATIO, mirror, take
+from raycond.training.augment.color import jittered
+from raycond.training.augment.geometry import CROP_DRAWS, crop_boxes, mirror, resized_crop, take
 
 SETTINGS = ("shuffle", "scale", "shift", "flip", "jitter", "lighting", "mix", "mix_beta", "mix_probability")
+SIZES = ("train_size", "view_size")  # which change a view where the protocol has them
 # every draw has its own place: to switch one setting off changes no other draw
 _SHUFFLE, _CROP, _SHIFT, _FLIP, _JITTER, _LIGHTING, _COIN, _SECOND_IMAGE, _SHARE, _BOX = range(0, 10 * 2**20, 2**20)
 _GOLDEN, _FIRST, _SECOND = (n - 2**64 for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
@@ -38,12 +40,14 @@ def image_ids(images: Tensor) -> Tensor:
 
 def settings(protocol: EvaluationProtocol) -> dict[str, Any]:
     """All of a protocol that changes a view, as it comes back from JSON. Raises UserError for a protocol with DSA."""
-    if protocol.dsa is not None:
-        raise UserError(
-            f"protocol {protocol.name}: dsa picks one operation for a whole batch, so that a view is not a function "
-            "of its image: stored labels need --set dsa=null"
-        )
+    for name in ("dsa", "diffaug"):
+        if getattr(protocol, name) is not None:
+            raise UserError(
+                f"protocol {protocol.name}: {name} picks one operation for a whole batch, so that a view is not a "
+                f"function of its image: stored labels need --set {name}=null"
+            )
     values = {name: getattr(protocol, name) for name in SETTINGS}
+    values |= {name: value for name in SIZES if (value := getattr(protocol, name)) is not None}
     if protocol.mix == "none":
         values |= {"mix_beta": None, "mix_probability": None}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
@@ -95,14 +99,14 @@ class SeededViews:
         p, images = self.protocol, in_unit(self.images[rows])
         if p.shuffle > 1:
             images = _shuffled(images, p.shuffle, draws)
-        if p.scale is not None:
-            images = _cropped(images, p.scale, draws)
+        side = p.view_side(images.shape[-1])
+        images = resized(images, side) if p.scale is None else _cropped(images, p.scale, draws, side)
         if p.shift:
             images = _shifted(images, p.shift, draws)
         if p.flip:
             images = mirror(images, draws.uniform(_FLIP, 1)[:, 0] < 0.5)
         if p.jitter is not None:
-            images = _jittered(images, p.jitter, draws)
+            images = jittered(images, p.jitter, draws.uniform(_JITTER, 6))
         if p.lighting and images.shape[1] == 3:
             images = _lit(images, p.lighting, draws)
         return images
@@ -150,17 +154,10 @@ def _patches(order: Tensor, side: int) -> Tensor:
     return torch.where(place < order.shape[1], moved, pixel)
 
 
-def _cropped(images: Tensor, scale: tuple[float, float], draws: _Draws) -> Tensor:
+def _cropped(images: Tensor, scale: tuple[float, float], draws: _Draws, side: int) -> Tensor:
     """`augment.random_crop_scale`."""
-    area, ratio, x, y = draws.uniform(_CROP, 4).unbind(1)
-    area = scale[0] + (scale[1] - scale[0]) * area
-    ratio = torch.exp(math.log(RATIO[0]) + math.log(RATIO[1] / RATIO[0]) * ratio)
-    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
-    theta = images.new_zeros(len(images), 2, 3)
-    theta[:, 0, 0], theta[:, 0, 2] = width, (1 - width) * (2 * x - 1)
-    theta[:, 1, 1], theta[:, 1, 2] = height, (1 - height) * (2 * y - 1)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    height, width = images.shape[2:]
+    return resized_crop(images, crop_boxes(draws.uniform(_CROP, CROP_DRAWS), height, width, scale), (side, side))
 
 
 def _shifted(images: Tensor, fraction: float, draws: _Draws) -> Tensor:
@@ -170,15 +167,6 @@ def _shifted(images: Tensor, fraction: float, draws: _Draws) -> Tensor:
         by = draws.integers(_SHIFT + axis, 1, 2 * most + 1) - most
         index.append((torch.arange(side, device=images.device) + by).clamp_(0, side - 1))
     return take(images, *index)
-
-
-def _jittered(images: Tensor, jitter: tuple[float, float, float], draws: _Draws) -> Tensor:
-    changes = (color.brighten, color.contrasted, color.saturated)
-    for change, value, draw in zip(changes, jitter, draws.uniform(_JITTER, 3).unbind(1), strict=True):
-        if value:
-            low = max(0.0, 1 - value)
-            images = change(images, (low + (1 + value - low) * draw).view(-1, 1, 1, 1))
-    return images
 
 
 def _lit(images: Tensor, std: float, draws: _Draws) -> Tensor:

@@ -60,12 +60,13 @@ def _epochs(milestone: float, epochs: int) -> int:
 
 
 def _groups(net: nn.Module, protocol: EvaluationProtocol) -> list[dict[str, Any]]:
-    parameters = [p for p in net.parameters() if p.requires_grad]
+    parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
     if protocol.decay_norms:
-        return [{"params": parameters}]
+        return [{"params": list(parameters.values())}]
+    decaying = {name for name, p in parameters.items() if "weight" in name and p.ndim > 1}
     return [
-        {"params": [p for p in parameters if p.ndim > 1]},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for name, p in parameters.items() if name in decaying]},
+        {"params": [p for name, p in parameters.items() if name not in decaying], "weight_decay": 0.0},
     ]
 
 

@@ -18,7 +18,8 @@ from raycond.evaluate.settings import EvaluationProtocol, changed, current_names
 
 __all__ = ["EvaluationProtocol", "Recipe", "parse_settings", "preset", "presets", "recipe"]
 
-BOUNDS = ("ipc_min", "ipc_max", "classes_min", "classes_max")
+BOUNDS = ("ipc_min", "ipc_max", "classes_min", "classes_max", "size_min", "size_max")
+USUAL_SIZE = 224  # of the images that most recipes were written for
 CONDITIONS = (*BOUNDS, "students")
 MOST_BYTES = 2**20  # of a protocol file
 MOST_BASES = 10  # files that a protocol builds on, one on the other
@@ -32,8 +33,8 @@ class Recipe:
     """Settings of `EvaluationProtocol`, by name."""
 
     rules: tuple[dict[str, Any], ...] = ()
-    """Settings that depend on the cell. Each has `if` (ipc_min, ipc_max, classes_min, classes_max, students: names with
-    * and ?; all must hold) and `set` (settings); later rules win."""
+    """Settings that depend on the cell. Each has `if` (ipc_min, ipc_max, classes_min, classes_max, size_min, size_max,
+    students: names with * and ?; all must hold) and `set` (settings); later rules win."""
 
     changes: dict[str, Any] = field(default_factory=dict)
     """Settings that the user fixed; they win over every rule."""
@@ -48,11 +49,11 @@ class Recipe:
         fixed.resolve(ipc=10, classes=10, student="")
         return fixed
 
-    def resolve(self, *, ipc: int | None, classes: int, student: str) -> EvaluationProtocol:
-        """The protocol of one cell; ipc None is the whole data, larger than any bound."""
+    def resolve(self, *, ipc: int | None, classes: int, student: str, size: int = USUAL_SIZE) -> EvaluationProtocol:
+        """The protocol of one cell; ipc None is the whole data, larger than any bound. size: side of stored images."""
         values = dict(self.fields)
         for rule in self.rules:
-            if _holds(rule["if"], ipc, classes, student):
+            if _holds(rule["if"], ipc, classes, student, size):
                 values = changed(values, rule["set"])
         return EvaluationProtocol.from_dict(changed(values, self.changes))
 
@@ -60,13 +61,12 @@ class Recipe:
         return {**self.fields, "rules": list(self.rules), "changes": self.changes}
 
 
-def _holds(condition: Mapping[str, Any], ipc: int | None, classes: int, student: str) -> bool:
-    size = float("inf") if ipc is None else ipc
-    return (
-        condition.get("ipc_min", 0) <= size <= condition.get("ipc_max", float("inf"))
-        and condition.get("classes_min", 0) <= classes <= condition.get("classes_max", float("inf"))
-        and any(fnmatch.fnmatchcase(student, name) for name in condition.get("students", ["*"]))
-    )
+def _holds(condition: Mapping[str, Any], ipc: int | None, classes: int, student: str, size: int) -> bool:
+    values = {"ipc": float("inf") if ipc is None else ipc, "classes": classes, "size": size}
+    return all(
+        condition.get(f"{name}_min", 0) <= value <= condition.get(f"{name}_max", float("inf"))
+        for name, value in values.items()
+    ) and any(fnmatch.fnmatchcase(student, name) for name in condition.get("students", ["*"]))
 
 
 def presets() -> list[str]:

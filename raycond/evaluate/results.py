@@ -12,7 +12,7 @@ from typing import Any
 from raycond.core import files
 from raycond.core.errors import UserError, parsing, short
 from raycond.core.text import csv_cell, from_csv_cell, shown, storable
-from raycond.evaluate.method_names import in_order
+from raycond.evaluate.method_names import current_name, in_order
 
 COLUMNS = ("method", "ipc", "student", "seed", "top1", "best", "steps", "seconds", "images", "protocol")
 MORE_COLUMNS = ("set", "weights", "labeler", "variant", "memory")  # may be absent in older files
@@ -21,6 +21,7 @@ INTEGERS = ("seed", "steps", "images", "memory")
 NUMBERS = ("top1", "best", "seconds", *KERNEL_COLUMNS)
 MOST_ROWS = 10**7  # in a file of results that is read
 VARIANTS = ("own", "hard", "plain")
+AT_RATE = " lr "  # between a variant and its learning rate, where that was tuned for scores
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class Row:
     """What was learned, such as teacher:mobilenet_v2; names no path."""
 
     variant: str = "own"
-    """`own` is the protocol as it is; for DD-Ranking's scores `hard` has hard labels and `plain` no augmentation."""
+    """`own` is the protocol as it is; for DD-Ranking's scores `hard` has hard labels and `plain` no augmentation, and
+    `hard lr 0.01` a learning rate of a grid."""
 
     memory: int = 0
     """Peak bytes of the training, 0 where unknown."""
@@ -91,9 +93,12 @@ class Row:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Row:
-        """From plain data, as `asdict` and JSON give it; what a row does not have is left aside."""
+        """From plain data, as `asdict` and JSON give it; what a row does not have is left aside, and a method of an
+        earlier version gets its present name."""
         known = {f.name: value[f.name] for f in fields(cls) if f.name in value}
         checks = known.pop("curve", ())
+        if "method" in known:
+            known["method"] = current_name(known["method"])
         return cls(**known, curve=tuple(c if isinstance(c, Check) else Check(**c) for c in checks))
 
 
@@ -187,6 +192,7 @@ def _parsed(record: Mapping[str, str | None]) -> Row:
             values[name] = from_csv_cell(value)
     if None in record:
         raise ValueError("more values than columns")
+    values["method"] = current_name(values["method"])
     return Row(**values)
 
 

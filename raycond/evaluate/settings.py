@@ -12,12 +12,15 @@ from raycond.core.errors import UserError
 from raycond.core.registry import did_you_mean
 from raycond.core.text import shown
 from raycond.training.augment import dsa_operations
+from raycond.training.augment.diffaug import diffaug_operations
 
 RENAMED = {"smoothing": "cosine_smoothing", "normalise": "normalize"}
 """Former names of settings, which protocol files and `--set` may still use, and the names they have now."""
 
-LATER = {"lr_from": "given"}
-"""Settings that came after completion records were first written, with the value that means what was done before."""
+SINCE = ("diffaug", "divisor", "labeler", "lr_from", "train_size", "view_size", "test_resize")
+"""Settings that came after completion records were first written."""
+
+Divisor = Literal["n - 1", "n"]
 
 MOST_STEPS = 10**9  # more is a slip of the pen
 MOST_CHECKS = 10_000
@@ -51,6 +54,9 @@ class EvaluationProtocol:
     reported: str = "last"
     """Which accuracy the source prints, in words; raycond's own headline is always the last."""
 
+    divisor: Divisor = "n - 1"
+    """What the sum of squares of a standard deviation over seeds is divided by; `n` where the source takes np.std."""
+
     assumed: dict[str, str] = field(default_factory=dict)
     """Settings that the source leaves open, each with what it leaves open and what was put in."""
 
@@ -65,7 +71,8 @@ class EvaluationProtocol:
     """Weight decay: decoupled for adamw, an L2 penalty for adam and sgd."""
 
     decay_norms: bool = True
-    """Whether biases and norm layers (parameters of one dimension) decay as well."""
+    """Whether every parameter decays. If not, only those of two or more dimensions with `weight` in their name do, as
+    in the code of SRe2L and RDED: no biases and norm layers, and no class tokens or position embeddings."""
 
     momentum: float = 0.0
     """Momentum of sgd."""
@@ -101,7 +108,11 @@ class EvaluationProtocol:
     """Share of the hard cross-entropy in loss mse+ce."""
 
     labels: str = "hard"
-    """What the source trains with, in words; here the labeler is an argument of its own."""
+    """What the source trains with, in words."""
+
+    labeler: str | None = None
+    """What the source trains with on ImageNet-1K, as --labeler takes it, which it is where none is given; None for hard
+    labels."""
 
     weights: Literal["class-mean-one", "given", "none"] = "class-mean-one"
     """How an image's weight w enters the mean of w·loss: scaled to mean 1 in each class, as stored, or as 1."""
@@ -109,9 +120,16 @@ class EvaluationProtocol:
     mix_weights: Literal["own", "mix"] = "own"
     """The weight of a mixed image: that of the first, w_i, or λ·w_i + (1 − λ)·w_j."""
 
+    train_size: int | None = None
+    """Side in pixels to which training images are brought first (bilinear, antialiased); None leaves them as they are
+    stored. Augmentation happens in the order of these settings."""
+
     shuffle: int = 1
-    """Patches on each side that are shuffled (RDED); 1 leaves images as they are. Augmentation happens in the order
-    of these settings."""
+    """Patches on each side that are shuffled (RDED); 1 leaves images as they are."""
+
+    view_size: int | None = None
+    """Side in pixels of what students see, in training and in tests, whatever the images are stored at; None for the
+    side of the stored images."""
 
     scale: tuple[float, float] | None = None
     """Smallest and largest area of the random resized crop, as shares of the image; None for no crop."""
@@ -123,7 +141,8 @@ class EvaluationProtocol:
     """Whether half of the images are mirrored."""
 
     jitter: tuple[float, float, float] | None = None
-    """Brightness, contrast and saturation: each factor is drawn from 1 ± the value; None for no change."""
+    """Brightness, contrast and saturation: each factor is drawn from 1 ± the value, the order of the three at random,
+    and nothing is clamped (IDC); None for no change."""
 
     lighting: float = 0.0
     """Standard deviation of AlexNet's color noise along the principal components; color images only."""
@@ -143,13 +162,22 @@ class EvaluationProtocol:
     dsa_rotate: float = 15.0
     """Largest rotation of DSA in degrees."""
 
+    diffaug: str | None = None
+    """IDC's augmentation after normalization, such as color_crop_flip_scale_rotate: flip and color always, and one of
+    the other operations. Images are mixed after it."""
+
     normalize: Literal["train", "imagenet", "real"] = "train"
     """Pixels are brought to mean 0 and deviation 1 by the statistics of the training images, by ImageNet's usual
     constants (color images only), or by the statistics of the real images that a set was made from: they travel with
     the set, or are measured on the source."""
 
     test_crop: float = 1.0
-    """Share of a test image's side that its central crop keeps: 224/256 in most recipes."""
+    """Share of a test image's side that its central crop keeps: 224/256 in most recipes. Test images are resized
+    bilinearly, the shorter side to what leaves students' views after the crop, however the set's own were resized."""
+
+    test_resize: Literal["share", "sevenths"] = "share"
+    """How the side before the central crop follows from that of a view: side / test_crop, or side // 7 · 8 (RDED),
+    which is 256 of 224, 72 of 64 and 32 of 32."""
 
     max_size: int | None = None
     """Training and test images with a larger side, in pixels, are averaged down to this one; None for never."""
@@ -175,16 +203,20 @@ class EvaluationProtocol:
         self._check_length()
         self._check_numbers()
         self._check_schedule()
-        if self.dsa is not None:
-            try:
-                dsa_operations(self.dsa)
-            except UserError as error:
-                raise self._wrong("dsa:", str(error)) from error
+        for name, operations in (("dsa", dsa_operations), ("diffaug", diffaug_operations)):
+            strategy = getattr(self, name)
+            if strategy is not None:
+                try:
+                    operations(strategy)
+                except UserError as error:
+                    raise self._wrong(f"{name}:", str(error)) from error
+        if self.dsa is not None and self.diffaug is not None:
+            raise self._wrong("dsa and diffaug", "are two augmentations of the same kind: give one of them")
 
     def _check_length(self) -> None:
         if (self.steps is None) == (self.epochs is None):
             raise self._wrong("steps or epochs", "exactly one of the two must be set")
-        for name in ("steps", "epochs", "batch", "checks", "max_size", "shuffle", "tasks"):
+        for name in ("steps", "epochs", "batch", "checks", "max_size", "train_size", "view_size", "shuffle", "tasks"):
             value, most = getattr(self, name), MOST_CHECKS if name == "checks" else MOST_STEPS
             if value is not None and not 1 <= value <= most:
                 limit = "at least 1" if value < 1 else f"at most {most:,}"
@@ -200,6 +232,8 @@ class EvaluationProtocol:
         for name, low, high in (("mix_probability", 0, 1), ("checks_from", 0, 0.99), ("test_crop", 0.1, 1)):
             if not low <= getattr(self, name) <= high:
                 raise self._wrong(name, f"must be from {low} to {high}, not {getattr(self, name)}")
+        if self.test_resize == "sevenths" and self.test_crop != 1:
+            raise self._wrong("test_crop", "goes with test_resize share: sevenths says itself what is cropped")
         if not 0 <= self.momentum < 1:
             raise self._wrong("momentum", f"must be in [0, 1), not {self.momentum}")
         if self.loss == "mse" and self.tasks > 1:
@@ -258,22 +292,37 @@ class EvaluationProtocol:
         return dataclasses.asdict(self)
 
     def identity(self) -> dict[str, Any]:
-        """All settings under the names they had when completion records were first written: neither a setting that only
-        changed its name nor one that came later makes a record stale, as long as it does what was done before."""
+        """All settings under the names they had when completion records were first written: a setting that only
+        changed its name, or came later and is at its default, makes no record stale."""
         former = {now: name for name, now in RENAMED.items()}
-        values = {former.get(name, name): value for name, value in self.to_dict().items()}
+        later = {f.name: f.default for f in dataclasses.fields(self) if f.name in SINCE}
+        values = {
+            former.get(name, name): value
+            for name, value in self.to_dict().items()
+            if name not in later or value != later[name]
+        }
         values["assumed"] = {former.get(name, name): text for name, text in self.assumed.items()}
-        return {name: value for name, value in values.items() if name not in LATER or value != LATER[name]}
+        return values
 
     def override(self, **fields: Any) -> EvaluationProtocol:
         """The same protocol with some settings changed; setting steps unsets epochs and the reverse."""
         return self.from_dict(changed(self.to_dict(), fields))
 
     def without_augmentation(self) -> EvaluationProtocol:
-        """The same recipe on the images as they are (for DD-Ranking's augmentation-robust score)."""
+        """The same recipe without augmentation (for DD-Ranking's augmentation-robust score); views keep their size."""
         return self.override(
-            shuffle=1, scale=None, shift=0.0, flip=False, jitter=None, lighting=0.0, mix="none", dsa=None
+            shuffle=1, scale=None, shift=0.0, flip=False, jitter=None, lighting=0.0, mix="none", dsa=None, diffaug=None
         )
+
+    def view_side(self, size: int) -> int:
+        """Side of the views of images that are stored with `size` pixels a side."""
+        view = self.view_size or size
+        return view if self.max_size is None else min(view, self.max_size)
+
+    def test_side(self, size: int) -> int:
+        """Pixels of a test image's shorter side before its central `view_size` or `size` pixels are cut out."""
+        view = self.view_size or size
+        return max(view, view // 7 * 8) if self.test_resize == "sevenths" else round(view / self.test_crop)
 
     def total_steps(self, count: int) -> int:
         """Optimization steps for a training set of `count` images; the last batch of an epoch may be short."""

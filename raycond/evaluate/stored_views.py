@@ -16,7 +16,9 @@ from raycond.data.labelled import LabelledImages
 from raycond.evaluate.losses import Targets
 from raycond.evaluate.numbered_views import SeededViews, Views, image_ids, settings
 from raycond.evaluate.protocol import EvaluationProtocol
+from raycond.evaluate.views import prepared
 from raycond.labels.stored.labels import Encoding, StoredLabels, write_labels
+from raycond.training.augment import drawn
 
 if TYPE_CHECKING:
     from raycond.labels.registry import Labeler
@@ -49,7 +51,7 @@ def store_labels(
         raise UserError(
             f"labeler {labeler.name}: labels of views come from one that labels views, such as teacher:NAME"
         )
-    train, logits = train.at_most(protocol.max_size), labeler.logits
+    train, logits = prepared(train, protocol), labeler.logits
     ids = image_ids(train.images)
     seen = SeededViews(train.images.to(device), ids, protocol, seed)
 
@@ -74,6 +76,7 @@ def store_labels(
                 "labeler": {"name": labeler.name, "digest": labeler.digest},
                 "seed": seed,
                 "views": settings(protocol),
+                **drawn(protocol.scale, protocol.jitter),
                 "shape": list(train.images.shape[1:]),
             },
         )
@@ -153,3 +156,9 @@ def _require_fit(protocol: EvaluationProtocol, classes: int, stored: StoredLabel
                 f"{stored.folder}: its labels are of views with {name}={before}, and protocol {protocol.name} "
                 f"has {name}={value}: use --set {name}={before}, or store labels for this protocol"
             )
+    expected = drawn(protocol.scale, protocol.jitter).get("drawn", 1)
+    if (before := stored.about.get("drawn", 1)) != expected:
+        raise UserError(
+            f"{stored.folder}: its labels are of views that another version of raycond drew (way {before} of drawing "
+            f"crops and color jitter; this version has way {expected}): store labels again"
+        )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+
+from scipy.stats import t as student_t
 
 from raycond.core.errors import UserError
 from raycond.core.text import shown
 from raycond.evaluate.method_names import FULL, METHODS, in_order, meaning, method_name, uniform_twin
+from raycond.evaluate.protocol import preset, presets
 from raycond.evaluate.results import (
     COLUMNS,
     MORE_COLUMNS,
@@ -22,6 +26,7 @@ from raycond.evaluate.results import (
     write,
     write_parquet,
 )
+from raycond.evaluate.settings import Divisor
 
 __all__ = [
     "COLUMNS",
@@ -47,7 +52,8 @@ __all__ = [
 ]
 
 MOST_SENTENCES = 12  # more differences than these are a table
-ENOUGH_SEEDS = 3  # with fewer, a standard deviation says too little to call one method better than another
+ENOUGH_SEEDS = 3  # with fewer, nothing is called better or worse
+LEVEL = 0.05  # of the test of a difference
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class Summary:
     """Mean accuracy after the last step, in percent."""
 
     std: float | None
-    """Sample standard deviation over the seeds; None for one seed."""
+    """Standard deviation over the seeds, see `divisor`; None for one seed."""
 
     best_mean: float
     """As `mean`, of the best check of each training."""
@@ -73,6 +79,8 @@ class Summary:
     best_std: float | None
     labeler: str = "hard"
     variant: str = "own"
+    values: tuple[tuple[int, float], ...] = ()
+    """Seed and accuracy of each training."""
 
     @property
     def text(self) -> str:
@@ -103,8 +111,14 @@ class Comparison:
     spread: float | None
     """√(std² + std²), the standard deviation of a difference of two trainings; None where either side has one seed."""
 
+    pairs: int
+    """Seeds that both have."""
+
+    p: float | None
+    """Of a two-sided paired t-test on the equal seeds; None with fewer than two."""
+
     clear: bool | None
-    """Whether the difference exceeds two spreads; None where either side has fewer than `ENOUGH_SEEDS` seeds."""
+    """Whether p is below `LEVEL`; None with fewer than `ENOUGH_SEEDS` equal seeds."""
 
     labeler: str = "hard"
     variant: str = "own"
@@ -115,7 +129,7 @@ def _with_deviation(mean: float, std: float | None) -> str:
 
 
 def summarize(rows: Iterable[Row]) -> list[Summary]:
-    """Mean ± sample standard deviation over seeds, by protocol, labeler, variant, student, method (table order), IPC.
+    """Mean ± standard deviation over seeds, by protocol, labeler, variant, student, method (table order), IPC.
 
     Raises UserError where a cell has a seed twice: the spread would be too small.
     """
@@ -137,8 +151,9 @@ def summarize(rows: Iterable[Row]) -> list[Summary]:
 
 def _summary(rows: Sequence[Row]) -> Summary:
     first = rows[0]
-    mean, std = _moments([row.top1 for row in rows])
-    best_mean, best_std = _moments([row.best for row in rows])
+    divisor = divisor_of(first.protocol)
+    mean, std = _moments([row.top1 for row in rows], divisor)
+    best_mean, best_std = _moments([row.best for row in rows], divisor)
     return Summary(
         method=first.method,
         ipc=first.ipc,
@@ -151,11 +166,22 @@ def _summary(rows: Sequence[Row]) -> Summary:
         best_std=best_std,
         labeler=first.labeler,
         variant=first.variant,
+        values=tuple((row.seed, row.top1) for row in rows),
     )
 
 
-def _moments(values: Sequence[float]) -> tuple[float, float | None]:
-    return math.fsum(values) / len(values), statistics.stdev(values) if len(values) > 1 else None
+@lru_cache(maxsize=64)
+def divisor_of(name: str) -> Divisor:
+    """What a protocol divides the sum of squares by: that of its source, for protocols that come with raycond."""
+    if name not in presets():
+        return "n - 1"
+    divisor: Divisor = preset(name).divisor
+    return divisor
+
+
+def _moments(values: Sequence[float], divisor: Divisor) -> tuple[float, float | None]:
+    deviation = statistics.pstdev if divisor == "n" else statistics.stdev
+    return math.fsum(values) / len(values), deviation(values) if len(values) > 1 else None
 
 
 def compare(summaries: Sequence[Summary]) -> list[Comparison]:
@@ -171,20 +197,34 @@ def compare(summaries: Sequence[Summary]) -> list[Comparison]:
 
 def _comparison(s: Summary, o: Summary, ipc: int) -> Comparison:
     spread = None if s.std is None or o.std is None else math.hypot(s.std, o.std)
-    difference = s.mean - o.mean
-    clear = None if spread is None or min(s.n, o.n) < ENOUGH_SEEDS else abs(difference) > 2 * spread
+    pairs, p = _paired(dict(s.values), dict(o.values))
+    clear = None if p is None or pairs < ENOUGH_SEEDS else p < LEVEL
     return Comparison(
         method=s.method,
         other=o.method,
         ipc=ipc,
         student=s.student,
         protocol=s.protocol,
-        difference=difference,
+        difference=s.mean - o.mean,
         spread=spread,
+        pairs=pairs,
+        p=p,
         clear=clear,
         labeler=s.labeler,
         variant=s.variant,
     )
+
+
+def _paired(one: Mapping[int, float], other: Mapping[int, float]) -> tuple[int, float | None]:
+    """How many seeds both have, and p of the two-sided paired t-test of their differences."""
+    differences = [one[seed] - other[seed] for seed in one if seed in other]
+    count = len(differences)
+    if count < 2:
+        return count, None
+    mean, deviation = statistics.fmean(differences), statistics.stdev(differences)
+    if deviation == 0:
+        return count, 1.0 if mean == 0 else 0.0
+    return count, 2 * float(student_t.sf(abs(mean) / deviation * count**0.5, count - 1))
 
 
 def text(rows: Iterable[Row], variant: str = "own", *, differences: bool = True) -> str:
@@ -217,7 +257,7 @@ def _title(group: Sequence[Summary]) -> str:
     counts = sorted({s.n for s in group})
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     noun = "seed" if counts == [1] else "seeds"
-    spread = "" if counts == [1] else ", mean ± standard deviation"
+    spread = "" if counts == [1] else f", mean ± standard deviation ({divisor_of(first.protocol)})"
     what = f"{shown(first.student)}, protocol {shown(first.protocol)}"
     what += f", labels {shown(first.labeler)}" if first.labeler != "hard" else ""
     what += f", variant {shown(first.variant)}" if first.variant != "own" else ""
@@ -249,14 +289,14 @@ def _differences(comparisons: Sequence[Comparison]) -> list[str]:
     ipcs = sorted({c.ipc for c in comparisons})
     cells = {(c.method, c.other, c.ipc): f"{c.difference:+.1f}{'*' if c.clear else ' '}" for c in comparisons}
     pairs = dict.fromkeys((c.method, c.other) for c in comparisons)
-    head = ["points; * beyond two standard deviations", *(f"IPC {ipc}" for ipc in ipcs)]
+    head = [f"points; * p below {LEVEL} in a paired t-test on equal seeds", *(f"IPC {ipc}" for ipc in ipcs)]
     return _aligned(
         [head, *([f"{shown(m)} against {shown(o)}", *(cells.get((m, o, i), "") for i in ipcs)] for m, o in pairs)]
     )
 
 
 def sentences(comparisons: Sequence[Comparison]) -> list[str]:
-    """One line per comparison: the difference in points and whether it exceeds two standard deviations."""
+    """One line per comparison: the difference in points and what a paired t-test on equal seeds says of it."""
     return [
         f"{shown(c.method)} against {shown(c.other)}, IPC {c.ipc}: {c.difference:+.1f} points, {_verdict(c)}"
         for c in comparisons
@@ -264,7 +304,13 @@ def sentences(comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def _verdict(c: Comparison) -> str:
-    if c.clear is None or c.spread is None:
-        return f"no verdict: needs at least {ENOUGH_SEEDS} seeds of each"
-    relation = "beyond" if c.clear else "within"
-    return f"{relation} two standard deviations ({2 * c.spread:.1f})"
+    if c.clear is None or c.spread is None or c.p is None:
+        return f"no verdict: needs at least {ENOUGH_SEEDS} equal seeds of both"
+    verdict = "clear" if c.clear else "not clear"
+    test = f"{p_text(c.p)} in a paired t-test on {c.pairs} seeds"
+    return f"{verdict}: {test}; two standard deviations are {2 * c.spread:.1f}"
+
+
+def p_text(p: float) -> str:
+    """A probability as it stands in sentences."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"

@@ -21,11 +21,12 @@ from raycond.evaluate.protocol import EvaluationProtocol
 from raycond.evaluate.stored_views import StoredViews
 from raycond.evaluate.table import Check
 from raycond.evaluate.tangent import INPUTS, largest_stable_rate
-from raycond.evaluate.views import Normalizer, augmented, mixed
+from raycond.evaluate.views import Normalizer, augmented, mixed, prepared
 from raycond.labels.stored.labels import StoredLabels
 from raycond.methods.kernels.whitening import Preprocessing
 from raycond.models import students
 from raycond.training import augment
+from raycond.training.augment.diffaug import diffaug
 
 if TYPE_CHECKING:
     from raycond.labels.registry import Labeler
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 # upper bound on the numbers in one test batch's widest feature map, taken to be 128 channels at full size
 TEST_VALUES = {"cpu": 2**26, "cuda": 2**28}
 LABEL_BATCH = 64
+STREAMED = 16 * 2**30  # bytes of training images above which they are not moved to a GPU
 
 
 @dataclass(frozen=True)
@@ -70,18 +72,18 @@ def train_and_test(
 ) -> Outcome:
     """Train `student` on `train` under `protocol`; top-1 accuracy on `test`. `report` is called with every check.
 
-    The training set is moved to `device` once; test images stay where they are and go there batch by batch, so they
-    may be a memory map. labeler: what the student learns (default: the hard labels). real: the normalization by the
-    constants of the real images, for protocols with normalize: real. The same arguments on the same
-    machine give the same bits: torch's global generators are seeded for the call and put back, as is the thread count.
-    Raises UserError for what does not fit together and RaycondError where the loss stops being finite.
+    The training set is moved to `device` once unless it is very large (`streams`); test images stay where they are and
+    go there batch by batch, so they may be a memory map. labeler: what the student learns (default: the hard labels).
+    real: the normalization by the constants of the real images, for protocols with normalize: real. The same arguments
+    on the same machine give the same bits: torch's global generators are seeded for the call and put back, as is the
+    thread count. Raises UserError for what does not fit together and RaycondError where the loss stops being finite.
     """
     tests = EvaluationImages.of(test) if isinstance(test, LabelledImages) else test
-    _require_fit(train, tests)
     device = torch.device(device)
     with _reproducible(seed, device, threads):
         start = time.perf_counter()
-        training = _Training(train.at_most(protocol.max_size), student, protocol, seed, device, labeler, real)
+        _require_fit(train, tests, protocol)
+        training = _Training(prepared(train, protocol), student, protocol, seed, device, labeler, real)
         tests = tests.at_most(protocol.max_size)
         curve: list[Check] = []
         for step, loss in training.run():
@@ -106,7 +108,7 @@ def trained(
     """The trained student, in eval mode, and what turns uint8 images (n, c, h, w) into its input."""
     device = torch.device(device)
     with _reproducible(seed, device, threads):
-        training = _Training(train.at_most(protocol.max_size), student, protocol, seed, device, labeler)
+        training = _Training(prepared(train, protocol), student, protocol, seed, device, labeler)
         for _ in training.run():
             pass
     return training.net.eval(), training.normalizer.of_pixels
@@ -139,7 +141,7 @@ class _Training:
         self.count = len(train)
         self.steps, self.per_epoch = protocol.total_steps(self.count), self._per_epoch()
         channels, size = train.images.shape[1:3]
-        net = students.build(student, classes=train.classes, size=size, channels=channels)
+        net = students.build(student, classes=train.classes, size=protocol.view_side(size), channels=channels)
         layout = _layout(net, device)
         self.net: nn.Module = net.to(device, memory_format=layout)  # type: ignore[call-overload]
         self.student = torch.compile(self.net) if protocol.compile else self.net
@@ -147,7 +149,8 @@ class _Training:
         self.normalized = train.normalized
         if self.normalized:
             _require_normalized(protocol)
-        self.images, self.labels = train.images.to(device), train.labels.to(device)
+        held = train.images if streams(train.images.numel(), device) else train.images.to(device)
+        self.images, self.labels = held, train.labels.to(device)
         self.weights = _weights(train, protocol).to(device)
         self.values = None if train.values is None else train.values.to(device)
         self.optimizer = self._optimizer()
@@ -196,18 +199,25 @@ class _Training:
             views, targets = self.stored.batch(index)
             return self.normalizer(views), targets
         p, generator = self.protocol, self.generator
-        views = augmented(in_unit(self.images[index]), p, generator)
-        pair = mixed(views, p, generator)
-        views = views if pair is None else pair.images
+        images = self.images[index.to(self.images.device)].to(self.device)
+        views = augmented(in_unit(images), p, generator)
+        pair = None
+        if not p.diffaug:
+            pair = mixed(views, p, generator)
+            views = views if pair is None else pair.images
         seen = views if self.normalized else self.normalizer(views)
         if p.dsa:
             seen = augment.dsa(seen, p.dsa, generator, rotate=p.dsa_rotate)
+        elif p.diffaug:
+            seen = diffaug(seen, p.diffaug, generator)
+            pair = mixed(seen, p, generator)
+            seen = seen if pair is None else pair.images
         soft = None
         if self.fixed is not None:
             soft = self.fixed[index]
         elif self.labeler is not None:
             assert self.labeler.logits is not None
-            soft = self.labeler.logits(self.normalizer.undo(seen).clamp(0, 1) if p.dsa else views)
+            soft = self.labeler.logits(self.normalizer.undo(seen).clamp(0, 1) if p.dsa or p.diffaug else views)
         return seen, Targets(
             self.labels[index],
             self.weights[index],
@@ -240,6 +250,11 @@ class _Training:
                 correct += (self.net(pixels).argmax(1) == labels.to(self.device)).sum()
         self.net.train()
         return 100 * int(correct) / len(tests)
+
+
+def streams(images_bytes: int, device: str | torch.device) -> bool:
+    """Whether training images stay on the host and go to the device batch by batch."""
+    return torch.device(device).type != "cpu" and images_bytes > STREAMED
 
 
 def images_per_test_batch(side: int, device: str | torch.device) -> int:
@@ -298,12 +313,14 @@ def _batches(n: int, protocol: EvaluationProtocol, steps: int, generator: torch.
             steps -= 1
 
 
-def _require_fit(train: LabelledImages, tests: EvaluationImages) -> None:
+def _require_fit(train: LabelledImages, tests: EvaluationImages, protocol: EvaluationProtocol) -> None:
     if train.classes != tests.classes:
         raise UserError(f"the training set has {train.classes} classes and the test set {tests.classes}")
-    if train.images.shape[1:] != tests.shape:
-        a, b = ("x".join(map(str, shape)) for shape in (train.images.shape[1:], tests.shape))
-        raise UserError(f"training images are {a} (channels, height, width) and test images {b}")
+    channels, size = train.images.shape[1:3]
+    view = protocol.view_size or size
+    if (channels, view, view) != tests.shape:
+        a, b = ("x".join(map(str, shape)) for shape in ((channels, view, view), tests.shape))
+        raise UserError(f"students see images of {a} (channels, height, width), and test images are {b}")
 
 
 def _precision(protocol: EvaluationProtocol, device: torch.device) -> contextlib.AbstractContextManager[Any]:

@@ -62,7 +62,8 @@ class SetImages:
         else:
             encoded = [decode_image(data, options.channels) for data in condensed.images]
             found = labelled(encoded, condensed.labels.tolist(), classes, condensed.weights)
-        return replace(found, values=values) if formation is None else _formed(found, formation)
+        found = replace(found, values=values)
+        return found if formation is None else formed(found, formation)
 
 
 def formation_of(content: Mapping[str, Any]) -> Formation | None:
@@ -73,7 +74,7 @@ def formation_of(content: Mapping[str, Any]) -> Formation | None:
     return Formation(about["factor"], about["decoder"], about["bound"])
 
 
-def _formed(stored: LabelledImages, formation: Formation) -> LabelledImages:
+def formed(stored: LabelledImages, formation: Formation) -> LabelledImages:
     """The training images of stored ones, class after class; each has the label and the weight of its stored image."""
     parts, labels, weights = [], [], []
     images = in_unit(stored.images)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from raycond.core.errors import UserError
-from raycond.data.labelled import in_unit, pixel_statistics
+from raycond.data.labelled import LabelledImages, in_unit, pixel_statistics
 from raycond.evaluate.protocol import EvaluationProtocol
 from raycond.methods.kernels.whitening import Preprocessing, layer_normalized
 from raycond.training import augment
@@ -73,12 +76,33 @@ class Normalizer:
         return images * self.std + self.mean
 
 
+def prepared(train: LabelledImages, protocol: EvaluationProtocol) -> LabelledImages:
+    """The training images at the size that augmentation starts from."""
+    train, side = train.at_most(protocol.max_size), protocol.train_size
+    if side is None or train.images.shape[-1] == side:
+        return train
+    parts = (resized(part.float(), side) for part in train.images.split(256))
+    if train.images.dtype == torch.uint8:
+        parts = (part.round().to(torch.uint8) for part in parts)
+    return replace(train, images=torch.cat(list(parts)))
+
+
+def resized(images: Tensor, side: int) -> Tensor:
+    """(n, c, h, w) floats at `side` pixels a side, bilinear and antialiased; as they are if they have it."""
+    if images.shape[-1] == side:
+        return images
+    return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+
+
 def augmented(images: Tensor, protocol: EvaluationProtocol, generator: torch.Generator) -> Tensor:
     """Each image of a batch in [0, 1] changed on its own, in the order of the protocol's settings."""
+    side = protocol.view_side(images.shape[-1])
     if protocol.shuffle > 1:
         images = augment.shuffle(images, protocol.shuffle, generator)
-    if protocol.scale is not None:
-        images = augment.random_crop_scale(images, protocol.scale, generator)
+    if protocol.scale is None:
+        images = resized(images, side)
+    else:
+        images = augment.random_crop_scale(images, protocol.scale, generator, side)
     if protocol.shift:
         images = augment.shift(images, protocol.shift, generator)
     if protocol.flip:

@@ -38,6 +38,14 @@ class Description:
     channels: int | None  # that the network takes; None: those of the images
     count: int  # of the network's outputs
     outputs: tuple[int, ...]  # the network's output of each class, in class order
+    weights: str = ""  # torchvision's name of them; empty for weights from a file
+
+    @property
+    def label(self) -> str:
+        """For tables: the network, its weights, and whether it is restricted to the classes or was trained on them."""
+        name = f"{self.name}:{self.weights}" if self.weights else self.name
+        restricted = self.count != len(self.outputs)
+        return f"{name}, {len(self.outputs)} of its {self.count} classes" if restricted else name
 
 
 class Teacher(nn.Module):
@@ -100,13 +108,14 @@ def open_teacher(where: str, *, classes: Classes, device: str | torch.device) ->
     """The teacher of `NAME[,OPTION=VALUE…]` or `NAME@FILE[,OPTION=VALUE…]`.
 
     NAME alone is a torchvision classifier with its DEFAULT published weights and their own mean, deviation and input
-    size. FILE has the weights of any student (`networks.build`): .safetensors, or a state dict as torch.save writes it,
-    read with weights_only. Options: mean and std in [0, 1], one number or one a channel, as in
-    mean=0.485+0.456+0.406 (default for torchvision networks: ImageNet's; the others have none); size, the side that
-    images are resized to (default 224 for networks of torchvision and timm; the others take images as they are);
-    outputs, the network's output of each class in class order, as in outputs=0+217+482 (default: ImageNet-1K's index
-    of each class where there are 1000 outputs and all class ids are its WordNet ids, else as they come where there are
-    as many outputs as classes). Raises UserError for whatever of this does not hold.
+    size; NAME:IMAGENET1K_V1 has those weights, which many papers take. FILE has the weights of any student
+    (`networks.build`): .safetensors, or a state dict as torch.save writes it, read with weights_only. Options: mean and
+    std in [0, 1], one number or one a channel, as in mean=0.485+0.456+0.406 (default for torchvision networks:
+    ImageNet's; the others have none); size, the side that images are resized to (default 224 for networks of
+    torchvision and timm; the others take images as they are); outputs, the network's output of each class in class
+    order, as in outputs=0+217+482 (default: ImageNet-1K's index of each class where there are 1000 outputs and all
+    class ids are its WordNet ids, else as they come where there are as many outputs as classes). Raises UserError for
+    whatever of this does not hold.
     """
     return Teacher(*_read(where, classes), device)
 
@@ -120,15 +129,15 @@ def describe(where: str, classes: Classes) -> Description:
 
 
 def _read(where: str, classes: Classes) -> tuple[Description, dict[str, Tensor]]:
-    name, file, options = _parse(where)
+    name, weights, file, options = _parse(where)
     torchvision = name in _torchvision_names()
     size = SIZE if torchvision or name.startswith("timm/") else None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     mean, std = IMAGENET if torchvision else ((), ())
     if file is None:
-        found = checkpoint.pretrained(name)
-        file, mean, std, size = found.file, found.mean, found.std, found.size
+        found = checkpoint.pretrained(name, weights or "DEFAULT")
+        file, mean, std, size, weights = found.file, found.mean, found.std, found.size, found.weights
     size = _whole(options["size"], "size") if "size" in options else size
     mean = _numbers(options["mean"], "mean") if "mean" in options else mean
     std = _numbers(options["std"], "std") if "std" in options else std
@@ -148,12 +157,14 @@ def _read(where: str, classes: Classes) -> tuple[Description, dict[str, Tensor]]
         raise UserError(f"teacher {name}: std must be above 0, not {min(std)}")
     outputs = _outputs(name, count, classes, options.get("outputs"))
     digest = files.digest([name, sha256, mean, std, size, outputs])
-    return Description(name, digest, size, mean, std, channels, count, outputs), state
+    return Description(name, digest, size, mean, std, channels, count, outputs, weights), state
 
 
-def _parse(where: str) -> tuple[str, str | None, dict[str, str]]:
+def _parse(where: str) -> tuple[str, str, str | None, dict[str, str]]:
+    """Name, weights of torchvision or nothing, file or None, options."""
     head, *texts = re.split(r",(?=[a-z]+=)", where)
     name, at, file = head.partition("@")
+    name, _, weights = name.partition(":")
     if not name or (at and not file):
         raise UserError(f"teacher {where!r}: expected NAME or NAME@FILE, then options as in ,mean=0.5,size=160")
     options = dict(text.split("=", 1) for text in texts)
@@ -162,7 +173,9 @@ def _parse(where: str) -> tuple[str, str | None, dict[str, str]]:
     if not at and name not in _torchvision_names():
         _build(name, 2, _TRIAL, 3)  # says so if there is no such network at all
         raise UserError(f"teacher {name}: has no published weights; give a file: {name}@FILE")
-    return name, files.absolute(file) if at else None, options
+    if at and weights:
+        raise UserError(f"teacher {name}:{weights}@{file}: give the name of weights or a file of weights, not both")
+    return name, weights, files.absolute(file) if at else None, options
 
 
 def _torchvision_names() -> frozenset[str]:
@@ -265,12 +278,12 @@ def _imagenet(classes: Classes) -> tuple[int, ...] | None:
 
 def _identity(where: str, classes: Classes) -> Identity:
     described = describe(where, classes)
-    return described.name, described.digest
+    return described.label, described.digest
 
 
 def _open(where: str, classes: Classes, device: torch.device) -> tuple[Identity, Logits]:
     teacher = open_teacher(where, classes=classes, device=device)
-    return (teacher.name, teacher.digest), teacher
+    return (teacher.description.label, teacher.digest), teacher
 
 
 ONCE = Kind("fixed", _identity, _open)

@@ -22,6 +22,7 @@ from raycond.methods.collages.collages import Collages
 from raycond.methods.collages.image_update import UpdateOptions
 from raycond.methods.quantize.codebook import Codebook
 from raycond.models.clip import describe_clip
+from raycond.pipelines.run_folder import at_work
 from raycond.pipelines.stages.condensed import public_uri, write_set
 from raycond.sets.writer import ClassPart, SetWriter
 
@@ -50,11 +51,19 @@ def write_collages(
     """A condensed set of the collages of `make` at each IPC; what is made is kept in `folder`-work, to go on there.
 
     The count of each collage is its number of patches, its `source_id` the ids of their images with spaces between; it
-    has no latents. Raises UserError for too many bad images, and as `Collages.of_class` does.
+    has no latents. Raises UserError for too many bad images, where another run is at work, and as `Collages.of_class`
+    does.
     """
-    out = files.absolute(folder)
-    work, listed = f"{out}-work", files.join(f"{out}-work", "quarantine.parquet")
     quarantine.Limit.parse(max_bad)
+    out = files.absolute(folder)
+    with at_work(f"{out}-work", "raycond collages"):
+        return _write(out, make, options, ipcs, name, image_format, max_bad)
+
+
+def _write(
+    out: str, make: Collages, options: Decoding, ipcs: Sequence[int], name: str, image_format: str, max_bad: str
+) -> CollageRun:
+    work, listed = f"{out}-work", files.join(f"{out}-work", "quarantine.parquet")
     labels = range(len(make.source.classes))
     images = [make.source.fingerprint(label) for label in labels]
     config = _config(make, options)

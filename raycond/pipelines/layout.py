@@ -190,6 +190,37 @@ class ProjectorLayout(Layout):
 
 
 @dataclass(frozen=True)
+class MatchLayout(Layout):
+    """As a quantization's, with the curve, pictures of snapshots, and the phases in `work/`."""
+
+    @property
+    def pixel_files(self) -> str:
+        """Folder of the decoded images, one file per class."""
+        return files.join(self.out, "work", "pixels", "classes")
+
+    def phase(self, digest: str) -> str:
+        return files.join(self.out, "work", "phases", digest[:16])
+
+    @property
+    def medoids(self) -> str:
+        """Folder of the records of the real images that stand for each class."""
+        return files.join(self.out, "work", "medoids")
+
+    @property
+    def curve(self) -> str:
+        return files.join(self.out, "curve.csv")
+
+    @property
+    def pictures(self) -> str:
+        """Folder of the pictures of snapshots."""
+        return files.join(self.out, "images")
+
+    @property
+    def tensorboard(self) -> str:
+        return files.join(self.out, "tensorboard")
+
+
+@dataclass(frozen=True)
 class KernelLayout(Layout):
     """Of a condensation with kernels."""
 

@@ -76,6 +76,11 @@ class SourceOptions(Configuration):
     """Folder that the paths of images in a Parquet source may lead to, besides the source itself. Give it where the
     images lie elsewhere, as after Dataset.to_parquet of local files; other paths in the data are not followed."""
 
+    check_content: bool = option(False)
+    """Tell whether an image has changed by its bytes, not by size and time of its file. Give it where images may be
+    replaced without a trace, or were copied without their times; every image is read once more at each start, and the
+    first run with it does everything again."""
+
     max_bad: str = option("1%", metavar="N|P%")
     """How many images may turn out unreadable before the run stops, as a number or a share of all. Those that are left
     out are listed in quarantine.parquet with the reason."""
@@ -115,7 +120,7 @@ class ImageOptions(Configuration):
 
     size: int = option(256, ge=1)
     """Pixels on each side of the square that images are brought to when they are read. The codec's factor must divide
-    it."""
+    it. With a diffusion model as the generator the default is the size that the model was made for."""
 
     resize: Literal["crop", "squash"] = option("crop")
     """How an image becomes a square: `crop` scales the shorter side and cuts the center out, `squash` scales both sides

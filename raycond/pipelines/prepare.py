@@ -38,6 +38,9 @@ class SourceConfig(Protocol):
     def image_root(self) -> str | None: ...
 
     @property
+    def check_content(self) -> bool: ...
+
+    @property
     def image_column(self) -> str | None: ...
 
     @property
@@ -83,6 +86,7 @@ def source_options(config: SourceConfig, index_dir: str) -> dict[str, Any]:
         "label_column": config.label_column,
         "class_list": config.class_list,
         "image_root": config.image_root,
+        "by_content": config.check_content,
     }
 
 
@@ -101,8 +105,20 @@ def training_source(config: SourceConfig, index_dir: str) -> RowSource:
     return source
 
 
+WAYS_OUT = (
+    "Give --val URI for other images, --val-share 0.1 to hold a tenth of each class out, or --no-evaluate to test "
+    "nothing"
+)
+
+
 def with_validation(
-    source: RowSource, data: str, val: str | None, share: float | None, seed: int, options: dict[str, Any]
+    source: RowSource,
+    data: str,
+    val: str | None,
+    share: float | None,
+    seed: int,
+    options: dict[str, Any],
+    ways_out: str = WAYS_OUT,
 ) -> tuple[RowSource, RowSource]:
     """(training images, validation images): those of `val`, a held-out share of `source`, or the val split of `data`.
 
@@ -113,13 +129,19 @@ def with_validation(
         raise UserError("--val and --val-share: give one of them")
     if share is not None:
         return hold_out(source, share, seed)
-    return source, validation_source(source.classes, data, val, options)
+    return source, validation_source(source.classes, data, val, options, ways_out=ways_out)
 
 
 def validation_source(
-    classes: Classes, data: str, val: str | None, options: dict[str, Any], whose: str = "--data"
+    classes: Classes,
+    data: str,
+    val: str | None,
+    options: dict[str, Any],
+    whose: str = "--data",
+    ways_out: str = WAYS_OUT,
 ) -> RowSource:
-    """The images of `val`, or else the val split of `data`. whose: what the classes are of, for the message.
+    """The images of `val`, or else the val split of `data`. whose: what the classes are of, for the message. ways_out:
+    what to do where there are none, in options of the command.
 
     Raises UserError, ClassMismatch.
     """
@@ -131,7 +153,4 @@ def validation_source(
     try:
         return open_source(data, split="val", require_split=True, classes=classes, **options)
     except NoSplit as error:
-        raise UserError(
-            f"{error}, and images that are trained on must not be tested on. Give --val URI for other images, "
-            "--val-share 0.1 to hold a tenth of each class out, or --no-evaluate to test nothing"
-        ) from error
+        raise UserError(f"{error}, and images that are trained on must not be tested on. {ways_out}") from error

@@ -7,6 +7,7 @@ from typing import Any
 
 from raycond.core import files
 from raycond.core.errors import UserError
+from raycond.core.lock import locked
 from raycond.data.images import MAX_PIXELS, Decoding
 from raycond.evaluate.protocol import Recipe
 from raycond.evaluate.stored_views import store_labels
@@ -34,8 +35,9 @@ def store_set_labels(
 
     labeler: what `open_labeler` takes, one of views (teacher:…, projector:…). student: for recipes that depend on it;
     those of presets change no view by it. ipcs: default all of the set. report: told of each when it is done. Raises
-    UserError for an IPC that the set does not have, and as `store_labels` does.
+    UserError for an IPC that the set does not have, where another run is at work, and as `store_labels` does.
     """
+    folder = files.absolute(folder)
     manifest = read_manifest(files.absolute(set_path))
     if missing := sorted(set(ipcs) - set(manifest.ipcs)):
         raise UserError(f"--ipc {missing[0]}: {set_path} has only {', '.join(map(str, manifest.ipcs))}")
@@ -43,19 +45,21 @@ def store_set_labels(
     opened = open_labeler(labeler, classes=classes, device=device)
     options = Decoding(content["size"], "crop", content["channels"], MAX_PIXELS)
     found = {}
-    for ipc in ipcs or manifest.ipcs:
-        found[ipc] = store_labels(
-            files.join(files.absolute(folder), f"ipc{ipc}"),
-            SetImages(set_path, ipc, "uniform").load(len(classes), options),
-            labeler=opened,
-            protocol=recipe.resolve(ipc=ipc, classes=len(classes), student=student),
-            classes=classes,
-            device=device,
-            views=views,
-            seed=seed,
-            encoding=encoding,
-            stage=f"ipc{ipc}",
-        )
-        if report is not None:
-            report(ipc, found[ipc])
+    with locked(folder, "raycond store-labels"):
+        files.sweep(folder)
+        for ipc in ipcs or manifest.ipcs:
+            found[ipc] = store_labels(
+                files.join(folder, f"ipc{ipc}"),
+                SetImages(set_path, ipc, "uniform").load(len(classes), options),
+                labeler=opened,
+                protocol=recipe.resolve(ipc=ipc, classes=len(classes), student=student, size=content["size"]),
+                classes=classes,
+                device=device,
+                views=views,
+                seed=seed,
+                encoding=encoding,
+                stage=f"ipc{ipc}",
+            )
+            if report is not None:
+                report(ipc, found[ipc])
     return found

@@ -6,15 +6,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raycond.core.text import shown
-from raycond.evaluate.method_names import METHODS, UNIFORM, WEIGHTED, condensed, meaning
-from raycond.evaluate.table import ENOUGH_SEEDS, FULL, Comparison, Row, Summary, compare, in_order, summarize
+from raycond.evaluate.method_names import METHODS, UNIFORM, WEIGHTED, condensed, kind_of, meaning
+from raycond.evaluate.table import (
+    ENOUGH_SEEDS,
+    FULL,
+    Comparison,
+    Row,
+    Summary,
+    compare,
+    divisor_of,
+    in_order,
+    p_text,
+    summarize,
+)
 from raycond.report.numbers import signed
 from raycond.report.plots import Look, accuracy_svg, is_wide
 
 OWN = "own"
-LAST = "Top-1 in percent after the last step; mean ± standard deviation, n seeds."
+LAST = "Top-1 in percent after the last step; mean ± standard deviation ({}), n seeds."
 BEST = "Top-1 in percent, best of all checks: chosen on the test images, so higher than can be expected."
-LAST_TASK = "Top-1 in percent after the last task; mean ± standard deviation, n seeds."
+LAST_TASK = "Top-1 in percent after the last task; mean ± standard deviation ({}), n seeds."
 TASKS_MEAN = "Top-1 in percent, mean of the accuracies after each task."
 
 
@@ -41,7 +52,7 @@ def students(rows: Sequence[Row], looks: Mapping[str, Look] | None = None, incre
                 "ipcs": ipcs,
                 "full": full,
                 "lines": _lines(group, [*ipcs, *([None] if full else [])]),
-                "caption": LAST_TASK if incremental else LAST,
+                "caption": (LAST_TASK if incremental else LAST).format(divisor_of(group[0].protocol)),
                 "best": TASKS_MEAN if incremental else BEST,
                 "best_differs": any(abs(s.best_mean - s.mean) > 1e-9 for s in group),
                 "best_summary": "Mean over the tasks" if incremental else "Best of all checks",
@@ -62,6 +73,8 @@ def heading(group: Sequence[Summary]) -> str:
 def _lines(group: Sequence[Summary], columns: Sequence[int | None]) -> list[dict[str, Any]]:
     """A line per method; style `part` where the next kind of method begins."""
     cells = {(s.method, s.ipc): s for s in group}
+    weighted = {s.method for s in group if kind_of(s.method) == WEIGHTED}
+    own = weighted.pop() if len(weighted) == 1 else ""  # of several sets or weights none is the page's own
     lines: list[dict[str, Any]] = []
     before = None
     for method in in_order(s.method for s in group):
@@ -70,7 +83,7 @@ def _lines(group: Sequence[Summary], columns: Sequence[int | None]) -> list[dict
         lines.append(
             {
                 "method": method,
-                "style": "own" if method == WEIGHTED else "part" if before not in (None, kind) else "",
+                "style": "own" if method == own else "part" if before not in (None, kind) else "",
                 "cells": [cells.get((method, column)) for column in columns],
             }
         )
@@ -90,13 +103,14 @@ def _differences(comparisons: Sequence[Comparison], ipcs: Sequence[int]) -> list
 def _difference(c: Comparison | None) -> dict[str, str] | None:
     if c is None:
         return None
-    verdict = f"fewer than {ENOUGH_SEEDS} seeds" if c.clear is None else "not clear"
+    verdict = f"fewer than {ENOUGH_SEEDS} equal seeds" if c.clear is None else "not clear"
     if c.clear:
         verdict = "better" if c.difference > 0 else "worse"
     return {
         "points": signed(c.difference),
         "two": "" if c.spread is None else f"± {2 * c.spread:.1f}",
         "verdict": verdict,
+        "test": "" if c.clear is None or c.p is None else f"{p_text(c.p)}, {c.pairs} seeds",
         "style": verdict if c.clear else "soft",
     }
 
@@ -109,7 +123,7 @@ def tile(rows: Sequence[Row]) -> dict[str, str] | None:
     first = groups[0]
     small = [s for s in first if s.ipc is not None] or first
     methods = in_order(s.method for s in small)
-    own = (m for kind in (WEIGHTED, UNIFORM) for m in methods if (parts := condensed(m)) and parts.kind == kind)
+    own = (m for kind in (WEIGHTED, UNIFORM) for m in methods if kind_of(m) == kind)
     others = (m for m in methods if m not in (*METHODS, FULL))  # of runs that quantize nothing
     method = next(own, next(others, methods[0]))
     cell = max((s for s in small if s.method == method), key=lambda s: s.ipc or 0)

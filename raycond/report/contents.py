@@ -78,6 +78,30 @@ class Size:
     """Such as the format or dtype."""
 
 
+@dataclass(frozen=True)
+class Curve:
+    """A figure of an optimization."""
+
+    title: str
+    x: str
+    """What the places are."""
+
+    y: str
+    """What the values are."""
+
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    """Name → places, ascending, and values."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Images on the way, in one picture."""
+
+    name: str
+    image: bytes
+    """Encoded as PNG."""
+
+
 class Bad(Protocol):
     """What the report reads of `raycond.data.quarantine.BadRecord`."""
 
@@ -130,6 +154,12 @@ class Report:
 
     accuracy: Sequence[Row] = ()
     """Trainings on the set and on what it is compared with."""
+
+    curves: Sequence[Curve] = ()
+    """Of the optimization, where the images were optimized."""
+
+    sheets: Sequence[Sheet] = ()
+    """Images before, during and after the optimization."""
 
     w2: Sequence[Mapping[str, Any]] = ()
     """Rows with ipc, centroids (d4m, ours), weights (uniform, voronoi), w2 and ess."""

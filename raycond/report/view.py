@@ -9,11 +9,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from markupsafe import Markup
+
 from raycond.core.text import shown
 from raycond.report import accuracy
-from raycond.report.contents import Picture, Quarantine, Report, Size, compression
+from raycond.report.contents import Curve, Picture, Quarantine, Report, Size, compression
 from raycond.report.kernel_view import kernel_section
 from raycond.report.numbers import digits, human, plain_yaml, share, signed, times
+from raycond.report.plots.lines import lines_svg
 
 MOST_CLASSES, MOST_IMAGES, MOST_EXAMPLES = 20, 10, 3
 LARGE = 192  # pixels; larger pictures go into the page as thumbnails of this side
@@ -21,6 +24,7 @@ SHOWN = 64  # pixels; smaller pictures are enlarged by a whole factor up to this
 
 SECTIONS = {
     "accuracy": "Accuracy",
+    "optimization": "Optimization",
     "images": "Images",
     "kernel": "Kernel regression",
     "w2": "Distance (W2)",
@@ -36,10 +40,15 @@ _WEIGHTS = {"uniform": "uniform weights", "voronoi": "Voronoi weights"}
 
 def context(report: Report) -> dict[str, Any]:
     kernel = kernel_section(report)
-    absent = ("kernel",) if kernel is None else ("w2", "distortion")  # sections of runs of the other kind
+    absent = ["kernel"] if kernel is None else ["w2", "distortion"]  # sections of runs of other kinds
+    absent += [] if report.curves or report.sheets else ["optimization"]
     return {
         "report": report,
         "navigation": {anchor: name for anchor, name in SECTIONS.items() if anchor not in absent},
+        "curves": _curves(report.curves),
+        "sheets": [
+            (sheet.name, f"data:image/png;base64,{base64.b64encode(sheet.image).decode()}") for sheet in report.sheets
+        ],
         "kernel": kernel,
         "tiles": _tiles(report),
         "students": accuracy.students(report.accuracy),
@@ -69,6 +78,14 @@ def _tiles(report: Report) -> list[dict[str, str]]:
     if report.quarantine:
         tiles.append({"value": f"{len(report.quarantine.records):,}", "label": "images in quarantine"})
     return tiles
+
+
+def _curves(curves: Sequence[Curve]) -> list[dict[str, Any]]:
+    found = []
+    for k, curve in enumerate(curves):
+        plot = lines_svg(curve.lines, f"curve{k}", title=curve.title, x=curve.x, y=curve.y)
+        found.append({"title": curve.title, "plot": Markup(plot)})
+    return found
 
 
 def _gallery(report: Report, ipc: int) -> dict[str, Any]:

@@ -16,9 +16,10 @@ import grpc
 import ray
 from ray._private import services
 
-from raycond.core.errors import RaycondError, UserError
+from raycond.core.errors import RaycondError, UserError, short
 from raycond.core.log import carry
 
+_LOGS = "its logs are in /tmp/ray/session_latest/logs"
 CONNECT_SECONDS = 10  # to wait for an answer before the cluster is taken for gone
 
 
@@ -33,18 +34,26 @@ def connect(dashboard: bool) -> bool:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "WARNING"}
     address = _address()
     if address == "local":
-        options |= {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
+        # None: Ray starts it, and goes on without it where it does not come up, as on a machine that is very busy
+        options |= {"include_dashboard": None if dashboard else False, "dashboard_host": "127.0.0.1"}
+        if "RAY_worker_niceness" not in os.environ:
+            # Ray's 15 leaves the workers a twentieth of a processor that another program keeps busy
+            options["_system_config"] = {"worker_niceness": 0}
     carry("ray")
     with _sigterm_as_interrupt():
         try:
             url = ray.init(address=address, **options).dashboard_url
         except (ConnectionError, ValueError) as error:
             raise UserError(f"Ray at {address}: {error}") from error
+        except Exception as error:  # Ray's own start raises any type
+            raise RaycondError(f"Ray did not start: {short(error)}; {_LOGS}") from error
     carry("ray")  # again: Ray sets its handlers anew when it starts
     if url:
         token = os.environ.get("RAY_AUTH_MODE", "token") == "token"
         how = "  (asks for a token: `ray get-auth-token` prints it)" if token else ""
         print(f"dashboard  http://{url}{how}", file=sys.stderr)
+    elif dashboard and address == "local":
+        print(f"Ray's dashboard did not come up; going on without it ({_LOGS})", file=sys.stderr)
     return True
 
 
@@ -56,7 +65,9 @@ def _address() -> str:
     """
     given = os.environ.get("RAY_ADDRESS")
     if given:
-        if re.fullmatch(r"[^/]+:\d+", given) and not _is_ray(given):
+        client = given.removeprefix("ray://")  # Ray Client would try for half a minute, and say little
+        answers = _is_ray if client == given else _listens
+        if re.fullmatch(r"[^/]+:\d+", client) and not answers(client):
             raise UserError(
                 f"RAY_ADDRESS={given}: no Ray cluster answers there; start one, or give RAY_ADDRESS=local for one here"
             )
@@ -67,10 +78,7 @@ def _address() -> str:
 
 def _is_ray(address: str) -> bool:
     """Whether a Ray head answers at HOST:PORT: any other program there answers otherwise, or not within ten seconds."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
-    except OSError:
+    if not _listens(address):
         return False
     if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
         return True  # a call without the certificates would say nothing
@@ -81,6 +89,16 @@ def _is_ray(address: str) -> bool:
         except grpc.RpcError as error:
             foreign = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED)
             return error.code() not in foreign  # a Ray that asks for a token answers too
+    return True
+
+
+def _listens(address: str) -> bool:
+    """Whether anything takes connections at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, ValueError, OverflowError):
+        return False
     return True
 
 
@@ -104,7 +122,7 @@ def _sigterm_as_interrupt() -> Iterator[None]:
     except SystemExit as stopped:
         if _received(heard, signal.SIGTERM):
             raise KeyboardInterrupt(signal.SIGTERM) from None
-        raise RaycondError(f"Ray did not start: {stopped}; its logs are in /tmp/ray/session_latest/logs") from stopped
+        raise RaycondError(f"Ray did not start: {stopped}; {_LOGS}") from stopped
     finally:
         signal.set_wakeup_fd(previous)
         heard.close()

@@ -82,3 +82,9 @@ class TrainingJob(ABC):
     @property
     def place(self) -> str:
         return files.join(self.folder, "state.safetensors")
+
+    @property
+    def scratch(self) -> str:
+        """Folder for what the runner itself writes while it trains. Nobody reads it afterwards: a runner empties it
+        when it begins, where a killed one may have left it, and when it ends."""
+        return files.join(self.folder, "ray")

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from raycond.core import files
 from raycond.core.device import require_device, torch_threads
-from raycond.core.errors import RaycondError
+from raycond.core.errors import RaycondError, is_full
 from raycond.core.progress import TrainingProgress
 from raycond.runtime.blocks import compute
 from raycond.runtime.job import TrainingJob
@@ -66,6 +67,7 @@ class LocalRunner:
         """One worker, here: it makes the same draws as any number of workers."""
         device = self.device(resources)
         require_device(device)
+        files.delete_folder(job.scratch)  # a training that Ray began may end here
         with torch_threads(job.threads):
             training = job.start(device)
             progress = TrainingProgress(job.total, training.step, stage)
@@ -82,6 +84,8 @@ class LocalRunner:
         try:
             result = trial.run(lambda values: watcher.checked(trial, values))
         except Exception as error:
+            if is_full(error):
+                raise
             watcher.failed(trial, reason(error), details(error))
         else:
             watcher.done(trial, result)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import ray
 import ray.data
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raycond.core.errors import RaycondError, UserError
 from raycond.core.log import carry
@@ -121,7 +122,9 @@ def run_pool(
     context.actor_init_max_retries = 3
     blocks = -(-len(jobs) // batch)
     actors = min(workers, blocks)
-    ledger = ray.remote(_Ledger).options(num_cpus=0).remote(actors + 2 * MAX_DEATHS)
+    # on the driver's node: a worker's node may be lost, and the counts with it; without the driver there is no run
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    ledger = ray.remote(_Ledger).options(num_cpus=0, scheduling_strategy=here).remote(actors + 2 * MAX_DEATHS)
     rows = [{"number": number, "job": job} for number, job in enumerate(jobs)]
     dataset = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
         PoolActor,

@@ -32,6 +32,7 @@ def train(job: TrainingJob, resources: Resources, *, workers: int, stage: str) -
 
     Raises RaycondError with what went wrong if workers die too often or the loss is not finite.
     """
+    files.delete_folder(job.scratch)
     on_gpu = bool(resources.gpus)
     board = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=_here()).remote()
     trainer = TorchTrainer(
@@ -45,12 +46,15 @@ def train(job: TrainingJob, resources: Resources, *, workers: int, stage: str) -
         ),
         run_config=ray.train.RunConfig(
             name=time.strftime("%Y%m%d-%H%M%S"),  # Ray Train would take up a run of the same name
-            storage_path=files.join(job.folder, "ray"),
+            storage_path=job.scratch,
             failure_config=ray.train.FailureConfig(max_failures=MAX_RESTARTS),
             callbacks=[_Callback(board)],  # type: ignore[list-item]
         ),
     )
-    _watch(trainer, TrainingProgress(job.total, stage=stage), board)
+    try:
+        _watch(trainer, TrainingProgress(job.total, stage=stage), board)
+    finally:
+        files.delete_folder(job.scratch)
 
 
 def _watch(trainer: TorchTrainer, progress: TrainingProgress, board: Any) -> None:

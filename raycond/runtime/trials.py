@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from raycond.core.errors import RaycondError
+from raycond.core.errors import RaycondError, explained, is_full
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,8 @@ class Watcher(Protocol):
 
 def reason(error: Exception) -> str:
     """An error in one line: raycond's own ones as they are, others with their type."""
+    if isinstance(error, OSError) and is_full(error):
+        return explained(error)
     return str(error) if isinstance(error, RaycondError) else repr(error)
 
 

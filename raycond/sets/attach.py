@@ -7,6 +7,7 @@ from typing import Any
 
 from raycond.core import files
 from raycond.core.errors import UserError
+from raycond.core.lock import locked
 from raycond.core.text import shown
 from raycond.data.classes import require_same
 from raycond.labels.projector.delta import ABOUT, CLIP, DELTA, StoredProjector, read_projector
@@ -28,9 +29,16 @@ def attach_projector(set_dir: str, projector_dir: str) -> dict[str, Any]:
     set_dir may also be the folder of the set's run. storage_bytes gets `label_generator`, the delta with its JSON, and
     `label_generator_base`, a CLIP that is stored inside the projector's folder and so goes with it; a public one is
     only named. An earlier projector is replaced; what it had more goes when the manifest no longer lists it. Raises
-    ClassMismatch for other classes and UserError for either folder, also for a file that a set must not have.
+    ClassMismatch for other classes and UserError for either folder, also for a file that a set must not have, and for
+    a set that is being written.
     """
     folder, source = set_folder(set_dir), files.absolute(projector_dir)
+    read_manifest(folder)  # a folder that is no set is not written to
+    with locked(folder, "raycond attach"):
+        return _attach(folder, source)
+
+
+def _attach(folder: str, source: str) -> dict[str, Any]:
     manifest, stored = read_manifest(folder), read_projector(source)
     require_same(stored.classes, manifest.classes, str(stored), f"the set {shown(folder)}")
     stored.delta()  # neither a damaged delta nor a carried CLIP that is another is ever copied

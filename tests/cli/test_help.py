@@ -69,7 +69,7 @@ def every_option() -> list[Option]:
 def test_list_of_commands_is_that_of_their_modules() -> None:
     names = {module.name for module in pkgutil.iter_modules(raycond.cli.__path__)}
     commands = {name.replace("-", "_") for name in COMMANDS}
-    assert names - commands == {"main", "command", "parsing", "reference", "device"}
+    assert names - commands == {"main", "command", "parsing", "reference", "fidelity", "device"}
     assert commands <= names
 
 

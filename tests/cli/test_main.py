@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import os
 import re
@@ -24,6 +25,7 @@ from raycond.pipelines.evaluate import trial as trial_module
 from raycond.sets.verify import verify
 from tests.data.make import tar
 from tests.pipelines.quantize.make import CLASSES, contents, data, stamps
+from tests.support.methods import SQRT, UNIFORM
 from tests.support.processes import ended
 
 SMALL = ["--codec", "pixels", "--size", "8", "--ipc", "1", "3", "--runner", "local"]
@@ -50,7 +52,10 @@ def exit_code(arguments: list[str]) -> int:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--preset", "digist"], r"--preset digist: not one of digits, imagenet; did you mean digits\?"),
+        (
+            ["--preset", "digist"],
+            r"--preset digist: not one of d4m, ddoq-dit, ddoq, digits, imagenet, mgd3; did you mean digits\?",
+        ),
         (["--generator", "x"], "--generator"),
         (["--codec", "x"], "--codec: expected one of kl, .*, not 'x'"),
         (["--students", "x"], "--students: student 'x' is not known"),
@@ -94,10 +99,10 @@ def test_whole_run_gives_set_results_and_report(root: Path, tmp_path: Path, caps
     rows = list(csv.DictReader(io.StringIO((out / "results.csv").read_text())))
     assert set(rows[0]) >= {"method", "ipc", "student", "seed", "top1"}
     units = {(r["method"], r["ipc"], r["student"], r["seed"]) for r in rows}
-    condensed = {(m, i, "convnet3-w8", s) for m in ("random", "medoid", "d4m", "ddoq") for i in "13" for s in "0"}
+    condensed = {(m, i, "convnet3-w8", s) for m in ("random", "medoid", UNIFORM, SQRT) for i in "13" for s in "0"}
     assert units == condensed | {("full", "", "convnet3-w8", s) for s in "0"}
     assert len(rows) == len(units)
-    assert "ddoq against d4m, IPC 3" in text
+    assert f"{SQRT} against {UNIFORM}, IPC 3" in text
     assert str(out / "report.html") in text
 
     assert main(["verify", str(out / "set")]) == 0
@@ -147,7 +152,7 @@ def test_dry_run_writes_nothing_and_says_what_would_be_done(
 
 def test_memory_as_run_folder(root: Path, tmp_path: Path) -> None:
     out = f"memory://{tmp_path.name}/out"
-    assert run(root, out, *TRAINED, "--methods", "ddoq", "full") == 0
+    assert run(root, out, *TRAINED, "--methods", "weighted", "full") == 0
     assert verify(f"{out}/set") == []
     assert len(files.read_bytes(f"{out}/results.csv").splitlines()) == 4
     assert run(root, tmp_path / "out", "--no-evaluate") == 0
@@ -180,18 +185,18 @@ def test_failed_training_is_listed_and_the_others_are_made(
     real = trial_module.run_cell
 
     def broken(cell: trial_module.Cell, report: Any = None) -> object:
-        if cell.method == "d4m vae":
+        if cell.method == UNIFORM:
             raise RuntimeError("out of memory")
         return real(cell, report)
 
     monkeypatch.setattr(trial_module, "run_cell", broken)
-    assert run(root, tmp_path / "out", *TRAINED, "--ipc", "1", "--methods", "d4m", "ddoq") == 1
+    assert run(root, tmp_path / "out", *TRAINED, "--ipc", "1", "--methods", "uniform", "weighted") == 1
     text = capsys.readouterr().out
     assert "NOT MADE: 1 failed" in text
-    assert "d4m vae ipc1 convnet3-w8 seed0: RuntimeError('out of memory')" in text
+    assert f"{UNIFORM} ipc1 convnet3-w8 seed0: RuntimeError('out of memory')" in text
     assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 2
     monkeypatch.setattr(trial_module, "run_cell", real)
-    assert run(root, tmp_path / "out", *TRAINED, "--ipc", "1", "--methods", "d4m", "ddoq") == 0
+    assert run(root, tmp_path / "out", *TRAINED, "--ipc", "1", "--methods", "uniform", "weighted") == 0
     assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 3
 
 
@@ -247,6 +252,15 @@ def test_exit_codes(raised: BaseException, code: int, capsys: pytest.CaptureFixt
     shown = capsys.readouterr().err
     assert ("stopped; the same command goes on" in shown) == isinstance(raised, KeyboardInterrupt)
     assert "Traceback" not in shown
+
+
+def test_a_full_disk_is_one_line_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "/runs/x")
+
+    assert guarded("quantize", work) == 1
+    expected = "raycond: /runs/x: no space is left on the disk; free some, and the same command goes on from here\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_sigterm_ends_the_work_whatever_is_raised_after_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -39,6 +40,14 @@ def test_write_read_list_delete(root: str) -> None:
     assert not files.exists(uri)
 
 
+def test_delete_folder(root: str) -> None:
+    for name in ("a/x", "a/b/.hidden", "c"):
+        files.write_bytes(files.join(root, name), b"1")
+    files.delete_folder(files.join(root, "a"))
+    files.delete_folder(files.join(root, "a"))
+    assert [entry.name for entry in files.listdir(root)] == ["c"]
+
+
 def test_missing_files_raise(root: str) -> None:
     for action in (files.read_bytes, files.entry, files.listdir):
         with pytest.raises(FileNotFoundError):
@@ -70,6 +79,17 @@ def test_a_failed_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(OSError, match="disk full"):
         files.write_bytes(uri, b"new")
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("x", b"old")]
+
+
+def test_a_full_disk_names_the_file_that_did_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        files.write_bytes(str(tmp_path / "x"), b"new")
+    assert caught.value.filename == str(tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_written_files_can_be_read_by_others(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_a_killed_owner_does_not_keep_its_lock(tmp_path: Path) -> None:
             take(str(tmp_path))
     finally:
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.communicate()
     assert (tmp_path / lock.NAME).exists()
     assert take(str(tmp_path))
     assert not (tmp_path / lock.NAME).exists()

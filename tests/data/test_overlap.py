@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
 from raycond.core.errors import UserError
 from raycond.data import overlap as module
-from raycond.data.overlap import Overlap, overlap, shared_digests
+from raycond.data.overlap import Overlap, looks_alike, overlap, shared_digests
 from raycond.data.rows import RowSource
 from raycond.data.sources import open_source
 from tests.data import make
@@ -62,6 +64,54 @@ def test_a_sample_is_drawn_and_only_images_of_its_sizes_are_read(
     assert len(read) == 30
     assert "a/large.png" not in read
     assert overlap(val, train, sample=10, seed=1) == found
+
+
+def photo(seed: int) -> Image.Image:
+    """Smooth enough to survive compression."""
+    return make.picture(seed, 6, 5).resize((60, 50), Image.Resampling.BICUBIC)
+
+
+def test_copies_in_another_format_size_and_quality_look_alike(tmp_path: Path) -> None:
+    copies: list[tuple[dict[str, Any], int]] = [({"kind": "PNG"}, 60), ({"kind": "JPEG", "quality": 60}, 60)]
+    copies += [({"kind": "WEBP", "quality": 80}, 60), ({"kind": "JPEG", "quality": 90}, 90)]
+    for folder, first in (("train", 0), ("copies", 0), ("others", 100)):
+        (tmp_path / folder / "a").mkdir(parents=True)
+        for k in range(8):
+            options, side = ({"kind": "JPEG", "quality": 95}, 60) if folder != "copies" else copies[k % 4]
+            picture = photo(first + k).resize((side, side * 5 // 6))
+            (tmp_path / folder / "a" / f"{folder}{k}.img").write_bytes(make.encoded(picture, **options))
+    train, same, others = (open_source(str(tmp_path / name), index_dir="x") for name in ("train", "copies", "others"))
+    assert overlap(same, train).shared == 0
+    assert looks_alike(same, train) == (8, 8)
+    assert looks_alike(others, train) == (8, 0)
+    assert not Overlap(8, 0, compared=8, alike=0).notable
+    assert Overlap(8, 0, compared=8, alike=8).notable
+    assert "8 of 8 validation images look the same" in Overlap(8, 0, compared=8, alike=8).of_copies
+
+
+def test_blank_pictures_are_not_compared(tmp_path: Path) -> None:
+    for folder in ("train", "val"):
+        (tmp_path / folder / "a").mkdir(parents=True)
+        for k in range(3):
+            blank = Image.new("RGB", (20, 20 + k), "white")
+            (tmp_path / folder / "a" / f"{k}.png").write_bytes(make.encoded(blank))
+    train, val = (open_source(str(tmp_path / name), index_dir="x") for name in ("train", "val"))
+    assert looks_alike(val, train) == (0, 0)
+
+
+def test_digits_are_not_copies_of_digits() -> None:
+    train, val = (open_source("digits:", split=split, index_dir="x") for split in ("train", "val"))
+    compared, alike = looks_alike(val, train)
+    assert compared > 50
+    assert not Overlap(0, 0, compared=compared, alike=alike).copies
+
+
+def test_photographs_of_one_class_are_not_copies(real_data: Path) -> None:
+    root = str(real_data / "imagenette")
+    train, val = (open_source(root, split=split, index_dir="x") for split in ("train", "val"))
+    compared, alike = looks_alike(val, train)
+    assert compared > 100
+    assert not Overlap(0, 0, compared=compared, alike=alike).copies
 
 
 def test_images_that_cannot_be_read_are_passed_over(tmp_path: Path) -> None:

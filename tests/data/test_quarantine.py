@@ -12,8 +12,8 @@ from raycond.data.quarantine import BadRecord, Limit
 from raycond.data.refs import ImageRef
 
 RECORDS = [
-    BadRecord("b", 1, "n2", "/x/b.png", "empty (0 bytes)"),
-    BadRecord.of(ImageRef("a", 0, "/x/a.png"), "n1", "missing file"),
+    BadRecord("b.png", 1, "n2", "/x/b.png", "empty (0 bytes)"),
+    BadRecord.of(ImageRef("a.png", 0, "/x/a.png"), "n1", "missing file"),
     BadRecord("c", -1, "", "/x/c.tar", "no label"),
 ]
 
@@ -90,3 +90,15 @@ def test_text_parses_to_the_same_limit(text: str | int, shown: str) -> None:
     limit = Limit.parse(text)
     assert limit.text == shown
     assert Limit.parse(limit.text) == limit
+
+
+@pytest.mark.parametrize(
+    ("image_id", "uri", "place"),
+    [
+        ("a/1.jpg", "/data/a/1.jpg", "/data/a/1.jpg"),
+        ("x.tar/1.jpg", "/data/x.tar", "x.tar/1.jpg in /data/x.tar"),
+        ("train.parquet/00000004", "packs/12.bin", "train.parquet/00000004 in packs/12.bin"),
+    ],
+)
+def test_where_to_look_for_a_bad_image(image_id: str, uri: str, place: str) -> None:
+    assert BadRecord(image_id, 0, "a", uri, "empty").place == place

@@ -7,6 +7,7 @@ import pytest
 from raycond.core.errors import UserError
 from raycond.evaluate import ddranking
 from raycond.evaluate.table import Row
+from tests.support.methods import UNIFORM
 
 # the CIFAR-10 rows of the leaderboard (Hugging Face space logits/DD-Ranking): HLR, IOR in percent, and LRS where it is
 # known, computed from fractions
@@ -64,13 +65,13 @@ def test_hard_labels_seed_by_seed() -> None:
     rows = [
         *(row("full", top1, seed) for seed, top1 in enumerate((90.0, 92.0))),
         *(row("random", top1, seed) for seed, top1 in enumerate((40.0, 44.0))),
-        *(row("d4m vae", top1, seed) for seed, top1 in enumerate((50.0, 56.0))),
+        *(row(UNIFORM, top1, seed) for seed, top1 in enumerate((50.0, 56.0))),
         *(row("random", 30.0, seed, variant="plain") for seed in (0, 1)),
-        *(row("d4m vae", 35.0 + seed, seed, variant="plain") for seed in (0, 1)),
+        *(row(UNIFORM, 35.0 + seed, seed, variant="plain") for seed in (0, 1)),
         row("herding", 45.0),
     ]
     d4m, herding = sorted(ddranking.scores(rows), key=lambda s: s.method)
-    assert [s.method for s in ddranking.scores(rows)] == ["herding", "d4m vae"]
+    assert [s.method for s in ddranking.scores(rows)] == ["herding", UNIFORM]
     assert (d4m.student, d4m.protocol, d4m.ipc, d4m.labeler) == ("convnet3", "quick", 10, "hard")
     assert d4m.hlr == (pytest.approx(0.38), pytest.approx(0.04 / 2**0.5))  # 0.40 and 0.36
     assert d4m.ior == (pytest.approx(0.11), pytest.approx(0.02 / 2**0.5))  # 0.10 and 0.12
@@ -156,3 +157,25 @@ def test_as_text_and_as_lines_of_a_table() -> None:
 def test_the_same_seed_twice_is_an_error() -> None:
     with pytest.raises(UserError, match="dm, IPC 10, convnet3: seed 0 stands twice"):
         ddranking.scores([row("dm", 50.0), row("dm", 51.0)])
+
+
+def test_the_best_learning_rate_of_each_seed_counts() -> None:
+    rows = [
+        row("full", 90.0),
+        row("dm", 60.0),
+        row("random", 40.0),
+        *(row("dm", top1, variant=f"hard lr {lr}") for lr, top1 in ((0.001, 50.0), (0.01, 58.0), (0.1, 20.0))),
+        *(row("random", top1, variant=f"own lr {lr}") for lr, top1 in ((0.001, 30.0), (0.01, 44.0))),
+    ]
+    (score,) = ddranking.scores(rows)
+    assert score.hlr == (pytest.approx(0.90 - 0.58), None)  # not the 60 of another recipe
+    assert score.ior == (pytest.approx(0.60 - 0.44), None)
+
+
+def test_the_accuracy_of_all_images_can_be_given() -> None:
+    rows = [row("dm", top1, seed) for seed, top1 in enumerate((50.0, 52.0))]
+    rows += [row("random", top1, seed) for seed, top1 in enumerate((40.0, 44.0))]
+    (score,) = ddranking.scores(rows, full=69.8)
+    assert score.hlr == (pytest.approx(0.188), pytest.approx(0.02 / 2**0.5))
+    assert score.lrs is not None
+    assert ddranking.scores(rows)[0].hlr is None

@@ -155,6 +155,8 @@ def test_settings_are_all_that_changes_a_view() -> None:
     assert settings(PLAIN.override(scale=[0.5, 1.0]))["scale"] == [0.5, 1.0]
     with pytest.raises(UserError, match="--set dsa=null"):
         views_of(pictures(), PLAIN.override(dsa="flip_color"))
+    with pytest.raises(UserError, match="--set diffaug=null"):
+        views_of(pictures(), PLAIN.override(diffaug="flip_color"))
     with pytest.raises(UserError, match="cannot be cut into 12x12"):
         views_of(pictures(), PLAIN.override(shuffle=12))(torch.arange(2), torch.arange(2))
 

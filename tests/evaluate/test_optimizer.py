@@ -8,6 +8,7 @@ from torch import nn
 
 from raycond.evaluate import EvaluationProtocol, preset
 from raycond.evaluate.optimizer import ScheduledOptimizer
+from raycond.models import students
 
 
 def rates(protocol: EvaluationProtocol, steps: int, per_epoch: float) -> list[float]:
@@ -52,15 +53,20 @@ def test_milestones_are_shares_rounded_down() -> None:
     assert [k for k in range(1, 300) if short[k] != short[k - 1]] == [200, 250]
 
 
-def test_dc_bench_drops_once_and_forgets_its_momentum() -> None:
-    protocol = preset("dc-bench").override(lr=1.0)
+@pytest.mark.parametrize(
+    ("name", "epochs", "full"), [("dc-bench", 301, 152), ("dc-bench-dsa", 1001, 502), ("dc-bench-mnist", 1001, 502)]
+)
+def test_dc_bench_drops_once_and_forgets_its_momentum(name: str, epochs: int, full: int) -> None:
+    """The source counts epochs from 0 to E and drops the rate after the one numbered E // 2 + 1."""
+    protocol = preset(name).override(lr=1.0)
+    assert protocol.epochs == epochs
     net = nn.Linear(1, 1, bias=False)
-    optimizer = ScheduledOptimizer(net, protocol, 301, 1)
-    for step in range(301):
+    optimizer = ScheduledOptimizer(net, protocol, epochs, 1)
+    for step in range(epochs):
         net.weight.grad = torch.ones_like(net.weight)
         optimizer.step()
-        assert bool(optimizer.optimizer.state) == (step != 150)
-        assert optimizer.lr == pytest.approx(1.0 if step < 150 else 0.1)
+        assert bool(optimizer.optimizer.state) == (step != full - 1)
+        assert optimizer.lr == pytest.approx(1.0 if step < full - 1 else 0.1)
 
 
 def test_norms_and_biases_are_spared_decay() -> None:
@@ -68,3 +74,27 @@ def test_norms_and_biases_are_spared_decay() -> None:
     optimizer = ScheduledOptimizer(net, preset("rded"), 10, 1)
     decay = {id(p): group["weight_decay"] for group in optimizer.optimizer.param_groups for p in group["params"]}
     assert [decay[id(p)] for p in net.parameters()] == [0.01, 0.0, 0.0, 0.0]
+
+
+def decaying(name: str, size: int) -> set[str]:
+    """The parameters of a student that decay under RDED's recipe."""
+    net = students.build(name, classes=3, size=size, channels=3)
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
+    groups = ScheduledOptimizer(net, preset("rded"), 10, 1).optimizer.param_groups
+    assert [group["weight_decay"] for group in groups] == [0.01, 0.0]
+    assert sum(len(group["params"]) for group in groups) == len(names)
+    return {names[id(parameter)] for parameter in groups[0]["params"]}
+
+
+def test_no_position_embedding_and_no_class_token_decays() -> None:
+    vit = decaying("vit_b_16", 32)
+    assert {"conv_proj.weight", "heads.head.weight"} < vit
+    assert "encoder.layers.encoder_layer_0.self_attention.in_proj_weight" in vit
+    assert {"class_token", "encoder.pos_embedding"}.isdisjoint(vit)
+    assert not any(name.endswith("bias") or ".ln" in name for name in vit)
+
+
+def test_no_relative_position_bias_of_swin_decays() -> None:
+    swin = decaying("swin_t", 64)
+    assert "features.1.0.attn.qkv.weight" in swin
+    assert not any("relative_position_bias_table" in name for name in swin)

@@ -211,6 +211,13 @@ def test_labels_that_do_not_belong_to_the_training(tmp_path: Path, change: objec
         run(other, as_labeler(labels), wanted)
 
 
+def test_labels_of_views_that_were_drawn_in_another_way(tmp_path: Path) -> None:
+    stored = store(tmp_path, subset(2), teacher(), SOFT, views=1)
+    stored.about.pop("drawn")  # as labels of before have none
+    with pytest.raises(UserError, match="another version of raycond drew .*store labels again"):
+        run(subset(2), as_labeler(stored))
+
+
 def test_classes_of_a_task_are_not_those_of_the_labels(tmp_path: Path) -> None:
     train = subset(3)
     labels = store(tmp_path, train, teacher(), SOFT, views=1)

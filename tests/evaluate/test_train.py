@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from itertools import chain
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ import torch
 from raycond.core.errors import RaycondError, UserError
 from raycond.data.labelled import class_mean_one, pixel_statistics
 from raycond.evaluate import Check, LabelledImages, Outcome, preset, train_and_test
-from raycond.evaluate.train import trained
+from raycond.evaluate import train as train_module
+from raycond.evaluate.train import STREAMED, streams, trained
 from raycond.labels.registry import Labeler
 from raycond.sets.normalization import channels
 from tests.support.digits import STUDENT, TEST, TRAIN, result, subset
@@ -305,6 +307,28 @@ def test_normalized_images_need_the_constants_that_they_are_normalized_by() -> N
         trained_on(normalized, normalize="train")
     with pytest.raises(UserError, match="jitter and lighting need pixels"):
         trained_on(normalized, jitter=[0.1, 0.1, 0.1])
+
+
+def test_images_are_mixed_after_idcs_augmentation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is pasted in was augmented as every other image, and normalized."""
+    seen: list[str] = []
+    for name in ("diffaug", "mixed"):
+        real = getattr(train_module, name)
+
+        def noted(images: torch.Tensor, *args: object, name: str = name, real: Any = real) -> Any:
+            seen.append(f"{name} {'normalized' if float(images.min()) < 0 else 'pixels'}")
+            return real(images, *args)
+
+        monkeypatch.setattr(train_module, name, noted)
+    outcome = run(subset(10), steps=3, checks=1, diffaug="color_crop", mix="cutmix")
+    assert seen == ["diffaug normalized", "mixed normalized"] * 3
+    assert outcome.steps == 3
+
+
+def test_only_very_large_sets_stay_on_the_host() -> None:
+    assert streams(STREAMED + 1, "cuda")
+    assert not streams(STREAMED, "cuda")
+    assert not streams(STREAMED + 1, "cpu")  # where they are in any case
 
 
 def test_the_transfer_of_kip_learns_the_labels_of_a_set() -> None:

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torchvision.transforms.v2 import functional as reference
 
 from raycond.core.errors import UserError
-from raycond.evaluate import preset
-from raycond.evaluate.views import Normalizer, augmented, mixed
+from raycond.evaluate import LabelledImages, preset
+from raycond.evaluate.views import Normalizer, augmented, mixed, prepared
 from raycond.sets.normalization import channels
 from tests.sets.make import whitening
 
@@ -74,3 +75,28 @@ def test_floats_are_taken_as_they_are() -> None:
     normalizer = Normalizer(images, QUICK, CPU)
     floats = Normalizer(images.float() / 255, QUICK, CPU)
     torch.testing.assert_close(normalizer.of_pixels(images), floats.of_pixels(images.float() / 255))
+
+
+def test_views_have_the_size_of_the_protocol() -> None:
+    images = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    smaller = preset("quick").without_augmentation().override(view_size=10)
+    expected = reference.resize(images, [10, 10], antialias=True)
+    torch.testing.assert_close(
+        augmented(images, smaller, torch.Generator().manual_seed(1)), expected, rtol=0, atol=1e-6
+    )
+    assert augmented(images, smaller.override(scale=[0.3, 1.0]), torch.Generator().manual_seed(1)).shape == (
+        5,
+        3,
+        10,
+        10,
+    )
+    assert smaller.override(max_size=8).view_side(16) == 8
+
+
+def test_training_images_are_brought_to_their_size_first() -> None:
+    pixels = torch.randint(0, 256, (300, 3, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    train = LabelledImages(pixels, torch.arange(300) % 2, 2)
+    found = prepared(train, preset("quick").override(max_size=None, train_size=9))
+    expected = reference.resize(pixels, [9, 9], antialias=True)
+    assert int((found.images.int() - expected.int()).abs().max()) <= 1
+    assert prepared(train, preset("quick").override(train_size=12)) is train

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import dataclasses
 import json
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from raycond.core.errors import UserError
+from raycond.core.lock import locked
 from raycond.data import quarantine
 from raycond.data.images import Decoding
 from raycond.data.sources import Source, open_source
@@ -84,6 +86,15 @@ def test_what_is_made_is_not_made_again(make: Collages, tmp_path: Path, monkeypa
     assert write_collages(str(place), make, OPTIONS, ipcs=(1, 2), name="toy").computed == 4
     other = dataclasses.replace(make, choice=dataclasses.replace(CHOICE, crops=2))
     assert write_collages(str(place), other, OPTIONS, ipcs=(1, 2), name="toy").computed == 4
+
+
+def test_a_second_run_in_the_same_place_stops(make: Collages, tmp_path: Path) -> None:
+    place = str(tmp_path / "set")
+    with locked(f"{place}-work", "raycond collages"), pytest.raises(UserError, match="another run is at work here"):
+        contextvars.Context().run(write_collages, place, make, OPTIONS, ipcs=(1,), name="toy")
+    with locked(place, "raycond attach"), pytest.raises(UserError, match=r"another run is at work here \(raycond att"):
+        contextvars.Context().run(write_collages, place, make, OPTIONS, ipcs=(1,), name="toy")
+    assert write_collages(place, make, OPTIONS, ipcs=(1,), name="toy").computed == 0
 
 
 def test_bad_images(root: Path, tmp_path: Path) -> None:

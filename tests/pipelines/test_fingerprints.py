@@ -22,6 +22,8 @@ from raycond.pipelines.fit_projector.config import ProjectorConfig
 from raycond.pipelines.fit_projector.run import fit_projector
 from raycond.pipelines.kernel.config import KernelConfig
 from raycond.pipelines.kernel.run import condense
+from raycond.pipelines.match.config import MatchingConfig
+from raycond.pipelines.match.run import match
 from raycond.pipelines.quantize.config import QuantizeConfig
 from raycond.pipelines.quantize.run import quantize
 from raycond.pipelines.train_generator.config import GeneratorTrainingConfig
@@ -33,6 +35,7 @@ from tests.models.generators import tiny
 from tests.pipelines.evaluate import make as grids
 from tests.pipelines.fit_projector import make as projectors
 from tests.pipelines.kernel import make as kernels
+from tests.pipelines.match import make as matched
 from tests.pipelines.quantize import make as sets
 from tests.pipelines.train_generator import make as generators
 from tests.support.fingerprints import FinishedRun
@@ -56,6 +59,7 @@ QUANTIZE: Table = {
         "max_pixels": 10**6,
         "max_value": 4095,
     },
+    "autoencoder, evaluate, overlap, pixels, quantize": {"check_content": True},
     "autoencoder, quantize, generate, set": {"size": 16},
     "autoencoder, set": {
         "autoencoder.channels": 1,
@@ -76,8 +80,9 @@ QUANTIZE: Table = {
     # medoids are made in any case, as a row of the evaluation
     "set": {"name": "other", "weights": "density", "generator": "medoid", "image_column": "x", "label_column": "x"},
     "evaluate, overlap, pixels": {"val": "…"},
-    "evaluate": {"protocol": "…", "students": ("mlp-w8",), "seeds": (1,), "methods": ("d4m",)},
-    "refused": {"classes": 1, "class_list": "…"},  # another set in the same folder
+    "evaluate": {"protocol": "…", "students": ("mlp-w8",), "seeds": (1,), "methods": ("uniform",)},
+    # another set in the same folder; km_expand with another quantizer than its own
+    "refused": {"classes": 1, "class_list": "…", "km_expand": 2},
     "": {
         "work": "…",
         "image_root": "/elsewhere",
@@ -102,6 +107,8 @@ DIT: Table = {
         "mode_guidance": 0.2,
         "mode_stop": 0.4,
         "class_map": "3+2+1+0",
+        "recipe": "published",
+        "guidance_channels": 2,
     },
     "": {"generator_batch": 2},
 }
@@ -109,7 +116,7 @@ STABLE_DIFFUSION: Table = {"generate, set": {"strength": 0.8, "prompt": "a {name
 
 GENERATOR: Table = {
     "autoencoder, latents, write": {"data": "…", "limit": 3, "size": 16, "resize": "squash"},
-    "autoencoder, latents": {"max_pixels": 10**6, "max_value": 4095},
+    "autoencoder, latents": {"max_pixels": 10**6, "max_value": 4095, "check_content": True},
     "autoencoder, generator, write": {"seed": 1},
     "autoencoder, write": QUANTIZE["autoencoder, set"],
     "latents, write": {"posterior": "sample", "dtype": "bfloat16", "flip": True, "batch_encode": 3, "codec": "…"},
@@ -179,7 +186,7 @@ _CLIP = {
 }
 PROJECTOR: Table = {
     "pixels of a class, write": {"data": "…", "limit": 9, "resize": "squash", "channels": 1},
-    "pixels of a class": {"size": 12, "max_pixels": 10**6, "max_value": 4095},
+    "pixels of a class": {"size": 12, "max_pixels": 10**6, "max_value": 4095, "check_content": True},
     "clip, write": {f"clip_training.{name}": value for name, value in _CLIP.items()},
     "clip, fit": {"templates": ["a {}"]},
     "clip, fit, teachers, write": {"seed": 1, "holdout": 1},
@@ -227,6 +234,47 @@ PROJECTOR: Table = {
     },
 }
 
+MATCH: Table = {
+    "pixels of a class, set": {"resize": "squash", "max_pixels": 10**6, "max_value": 4095, "channels": 1},
+    "pixels of a class, match, set": {"size": 16},
+    # and then the decoded images, which were not made anew, do not fit what is listed
+    "pixels of a class": {"data": "…", "limit": 8, "val_share": 0.2},
+    "match, medoids, set": {"seed": 1, "ipc": (2,)},
+    "match, set": {
+        "method": "dsa",
+        "sampling": "random",
+        "published": "imagenet-10",
+        "network": "convnet3-w4",
+        "iterations": 3,
+        "factor": 1,
+        "init": "first",
+        "clusters": 3,
+        "recluster": 2,
+        "set": {"steps": 3},
+        "normalization": "published",
+        "parts": 2,
+        "cpus_per_worker": 2,
+    },
+    "match": {"snapshots": 0},
+    "set": {"name": "other", "image_format": "webp", "image_column": "x", "label_column": "x"},
+    "evaluate": {"protocol": "…", "students": ("mlp-w4",), "curve": True},
+    "evaluate, selection": {"seeds": (1,), "baselines": ("medoid",)},
+    "evaluate, overlap, pixels": {"val": "…"},
+    "refused": {"classes": 1, "class_list": "…"},  # another set in the same folder
+    "": {
+        "evaluate": False,
+        "image_root": "/elsewhere",
+        "allow_overlap": True,
+        "max_bad": "5%",
+        "workers": 2,
+        "gpus_per_worker": 0,
+        "checkpoint_every": 3,
+        "decode_threads": 3,
+        "dashboard": False,
+        "verbose": True,
+    },
+}
+
 GRID: Table = {
     "evaluate": {
         "sets": "…",
@@ -243,7 +291,8 @@ GRID: Table = {
     "evaluate, overlap, pixels, proxy": {"data": "…"},
     "evaluate, pixels, proxy": {"max_pixels": 10**6},
     "proxy": {"proxy_student": "mlp-w8", "proxy_nets": 2, "proxy_steps": 3},
-    "refused": {"val_share": 0.2, "class_list": "…"},  # beside --val; classes that are not the sets'
+    # beside --val; classes that are not the sets'; without --scores
+    "refused": {"val_share": 0.2, "class_list": "…", "score_lrs": (0.1,), "full_accuracy": 50.0},
     "": {
         "image_root": "/elsewhere",
         "allow_overlap": True,
@@ -326,6 +375,7 @@ def require_stages(base: FinishedRun, table: Table, copies: Path, made: dict[str
         (QuantizeConfig, (QUANTIZE, DIT, STABLE_DIFFUSION)),
         (GeneratorTrainingConfig, (GENERATOR,)),
         (ProjectorConfig, (PROJECTOR,)),
+        (MatchingConfig, (MATCH,)),
         (GridConfig, (GRID,)),
         (KernelConfig, (KERNEL,)),
     ],
@@ -339,14 +389,11 @@ def test_every_option_stands_in_a_table(kind: type, tables: tuple[Table, ...]) -
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """A report is written in every run, and takes longer than to find everything else done."""
-    for name in (
-        "quantize.run.build_report",
-        "quantize.run.write_report",
-        "kernel.run.build_report",
-        "kernel.run.write_report",
-    ):
+    for name in ("quantize.run.build_report", "quantize.run.write_report", "match.run.build_report"):
         monkeypatch.setattr(f"raycond.pipelines.{name}", lambda *_: None)
-    for name in ("evaluate.run.build_report", "evaluate.run.write_grid_report"):
+    for name in ("kernel.run.build_report", "kernel.run.write_report"):
+        monkeypatch.setattr(f"raycond.pipelines.{name}", lambda *_: None)
+    for name in ("match.run.write_report", "evaluate.run.build_report", "evaluate.run.write_grid_report"):
         monkeypatch.setattr(f"raycond.pipelines.{name}", lambda *_: None)
 
 
@@ -364,9 +411,9 @@ def own_protocol(folder: Path, name: str, steps: int) -> str:
     return str(folder / f"{name}.yaml")
 
 
-def unseen(folder: Path, first: int) -> str:
+def unseen(folder: Path, first: int, classes: Sequence[str] = sets.CLASSES) -> str:
     """A folder of images that no training split has, to test on; `first` is the seed of the first."""
-    for label, class_id in enumerate(sets.CLASSES):
+    for label, class_id in enumerate(classes):
         (folder / class_id).mkdir(parents=True)
         for k in range(2):
             (folder / class_id / f"{k}.png").write_bytes(png(first + 100 * label + k))
@@ -382,7 +429,7 @@ def test_quantize(tmp_path: Path) -> None:
     source = sets.data(tmp_path / "data", train=3, val=2)
     fixed = {"codec": "train", "autoencoder": generators.OPTIONS["autoencoder"], "ipc": (1,), "students": ("mlp-w4",)}
     fixed |= {
-        "methods": ("ddoq",),
+        "methods": ("weighted",),
         "protocol": own_protocol(tmp_path, "fast", 2),
         "val": unseen(tmp_path / "val", 5000),
     }
@@ -430,6 +477,7 @@ def test_train_generator(tmp_path: Path) -> None:
     require_stages(FinishedRun(tmp_path / "base", run), GENERATOR, tmp_path / "copies", made)
 
 
+@pytest.mark.slow
 def test_fit_projector(tmp_path: Path) -> None:
     source = projectors.data(tmp_path / "data")
 
@@ -442,6 +490,40 @@ def test_fit_projector(tmp_path: Path) -> None:
     made = {"data": str(projectors.data(tmp_path / "more", 11)), "clip": clips.saved(tmp_path / "clip")}
     made["class_list"] = other_order(tmp_path, projectors.CLASSES)
     require_stages(FinishedRun(tmp_path / "base", run), PROJECTOR, tmp_path / "copies", made)
+
+
+def test_match(tmp_path: Path) -> None:
+    source = matched.data(tmp_path / "data", train=9, val=2)
+    fixed = {
+        **matched.IDC,
+        "iterations": 1,
+        "ipc": (1,),
+        "sampling": "dream",
+        "clusters": 2,
+        "snapshots": 1,
+        "baselines": ("random",),
+        "students": ("convnet3-w4",),
+        "protocol": own_protocol(tmp_path, "fast", 2),
+        "val": unseen(tmp_path / "val", 5000, matched.CLASSES),
+    }
+    fixed["changes"] = {**fixed["changes"], "steps": 1}
+    evaluated = {name for stages, options in MATCH.items() if "evaluate" in stages for name in options}
+
+    def run(out: str, options: dict[str, Any]) -> object:
+        given = {**fixed, "evaluate": not options or bool(evaluated & set(options)), **options}
+        if "sampling" in options:
+            del given["clusters"]
+        if "set" in options:
+            given["changes"] = {**fixed["changes"], **given.pop("set")}
+        return match(matched.config(source, out, **given))
+
+    made = {
+        "data": str(matched.data(tmp_path / "more", train=10, val=2)),
+        "val": unseen(tmp_path / "other", 7000, matched.CLASSES),
+        "class_list": other_order(tmp_path, matched.CLASSES),
+        "protocol": own_protocol(tmp_path, "slow", 3),
+    }
+    require_stages(FinishedRun(tmp_path / "base", run), MATCH, tmp_path / "copies", made)
 
 
 def test_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

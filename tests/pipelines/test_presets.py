@@ -16,6 +16,7 @@ from raycond.pipelines.fit_projector.config import load_projector_config
 from raycond.pipelines.kernel.config import load_kernel_config
 from raycond.pipelines.layout import Layout
 from raycond.pipelines.loading import presets
+from raycond.pipelines.match.config import load_matching_config
 from raycond.pipelines.quantize.config import load_config
 from raycond.pipelines.quantize.units import WorkerSpec, codebook_fingerprint, images_fingerprint
 from raycond.pipelines.train_generator.config import load_generator_config
@@ -26,6 +27,7 @@ LOAD = {
     "generators": load_generator_config,
     "projectors": load_projector_config,
     "kernel": load_kernel_config,
+    "match": load_matching_config,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import pytest
 import torch
 
 from raycond.core.errors import UserError
+from raycond.core.lock import locked
 from raycond.data.images import Decoding
 from raycond.evaluate import LabelledImages, recipe, train_and_test
 from raycond.evaluate.training_sets import SetImages
 from raycond.labels.registry import open_labeler
 from raycond.labels.stored.labels import verify_labels
+from raycond.labels.stored.verify import verify_set_labels
 from raycond.models import students
 from raycond.pipelines.store_labels import store_set_labels
 from tests.sets.make import CLASSES, write
@@ -51,6 +54,19 @@ def test_every_ipc_gets_its_labels_and_students_find_them(tmp_path: Path, teache
             train, test, student="convnet3-w8", protocol=protocol, seed=0, device="cpu", threads=1, labeler=stored
         )
         assert outcome.steps == protocol.total_steps(len(train))
+
+
+def test_a_second_run_in_the_same_place_stops(tmp_path: Path, teacher: str) -> None:
+    write(tmp_path / "set")
+    place = str(tmp_path / "labels")
+
+    def store() -> None:
+        store_set_labels(place, str(tmp_path / "set"), labeler=teacher, recipe=RECIPE, ipcs=(1,))
+
+    with locked(place, "raycond store-labels"), pytest.raises(UserError, match="another run is at work here"):
+        contextvars.Context().run(store)
+    store()
+    assert verify_set_labels(place) == []
 
 
 def test_wrong_use_is_told(tmp_path: Path, teacher: str) -> None:

@@ -10,6 +10,7 @@ from raycond.evaluate import preset
 from raycond.report import GridReport, render_grid, write_grid_report
 from tests.report.make import grid_report, rows
 from tests.report.page import HOSTILE, Page, require_self_contained
+from tests.support.methods import SQRT, UNIFORM
 
 HTML = render_grid(grid_report())
 PAGE = Page(HTML)
@@ -40,7 +41,7 @@ def test_same_report_same_bytes(tmp_path: Path) -> None:
 def test_tiles() -> None:
     assert "5 methods" in TEXT
     assert "1 · 10 images per class" in TEXT
-    assert "83.0 % top-1 accuracy, ddoq vae sqrt, 10 images per class; all images 98.0 %" in TEXT
+    assert f"83.0 % top-1 accuracy, {SQRT}, 10 images per class; all images 98.0 %" in TEXT
     assert "66 trainings, 3 seeds, 1 h 6 min, at most 3.0 MiB of memory" in TEXT
     assert "1 failed and are missing below" in TEXT
 
@@ -52,9 +53,9 @@ def test_accuracy_is_the_own_variant_of_each_labeler_and_student() -> None:
     before, details = html.split("<details>")
     assert "83.0 ± 1.0 <small>n=3" in before
     assert "83.5 ± 1.0" in details
-    assert '"part"><th>d4m vae' in before
-    assert "+10.0 <small>± 2.8" in html  # ddoq vae sqrt against d4m vae
-    assert "+1.0 <small>± 2.8" in html  # density against d4m vae
+    assert f'"part"><th>{UNIFORM}' in before
+    assert "+10.0 <small>± 2.8" in html  # sqrt against uniform
+    assert "+1.0 <small>± 2.8" in html  # density against uniform
     assert "random</th><td>" not in html  # nothing is compared with itself
 
 
@@ -83,7 +84,7 @@ def test_scores_are_plain_rows() -> None:
     assert re.findall(r"<th[^>]*>([^<]*)</th>", html) == ["method", "IPC", "HLR", "LRS", "ARS"]
     assert html.count('<th class="n">') == 4
     assert '<td class="n">30.1 ± 0.4</td><td class="n">19.12</td><td class="n"></td>' in html
-    assert '<td>d4m vae</td><td class="n">10</td><td class="n"></td><td class="n"></td><td class="n">27</td>' in html
+    assert f'<td>{UNIFORM}</td><td class="n">10</td><td class="n"></td><td class="n"></td><td class="n">27</td>' in html
 
 
 def test_sizes_are_by_set_and_part_in_both_units() -> None:
@@ -98,7 +99,7 @@ def test_protocol_marks_what_is_assumed_and_what_was_changed() -> None:
     assert "RDED (CVPR 2024" in html
     lines = dict(re.findall(r"<tr><th>(\w+)</th><td>(.*?)</td></tr>", html))
     assert '<span class="assumed">assumed</span>' in lines["shuffle"]
-    assert "RDED shuffles" in lines["shuffle"]
+    assert "the source shuffles 2x2 patches" in lines["shuffle"]
     assert lines["lr"].startswith('0.001</td><td><span class="changed">changed</span>')
     assert "assumed" not in lines["batch"]  # the user's value is nobody's assumption
     assert lines["scale"].startswith("0.5, 1<")
@@ -143,7 +144,7 @@ def test_one_method_is_enough(method: str) -> None:
 def test_one_seed_gives_numbers_without_deviations() -> None:
     page = render_grid(replace(grid_report(), rows=[row for row in rows() if row.seed == 0]))
     assert "80.0 <small>n=1" in page
-    assert "fewer than 3 seeds" in page
+    assert "fewer than 3 equal seeds" in page
     assert page.count("<svg") == 4
 
 
@@ -159,6 +160,6 @@ def test_the_compression_of_each_set() -> None:
 def test_methods_are_explained_once() -> None:
     html = section("accuracy")
     assert html.count("real images drawn at random") == 1
-    assert "decoded by the codec" in html
-    assert "by the square root of their number" in html
+    assert "images decoded from the centroids" in html
+    assert "by the square root of the number" in html
     assert "images per class" in html

@@ -18,8 +18,8 @@ from tests.report import make
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
 METHODS = (
-    "random", "medoid", "herding", "k-center", "el2n", "d4m stable-diffusion-v1-5 [a-set-with-a-long-name]",
-    "ddoq stable-diffusion-v1-5 density [a-set-with-a-long-name]",
+    "random", "medoid", "herding", "k-center", "el2n", "d4m (stable-diffusion-v1-5, uniform) [a-set-with-a-long-name]",
+    "ddoq (stable-diffusion-v1-5, density) [a-set-with-a-long-name]",
 )  # fmt: skip
 MEASURE = """
 const page = document.getElementById("page").contentDocument, width = page.documentElement.clientWidth

@@ -9,9 +9,10 @@ from raycond.evaluate import Row
 from raycond.evaluate.table import compare, summarize
 from raycond.report import plots
 from raycond.report.plots import Line
+from tests.support.methods import DENSITY, MEDOIDS_SQRT, MEDOIDS_UNIFORM, SQRT, UNIFORM
 
 NAMES = (
-    "random", "medoid", "herding", "k-center", "el2n", "d4m", "ddoq", "d4m vae", "ddoq vae sqrt", "ddoq vae density"
+    "random", "medoid", "herding", "k-center", "el2n", MEDOIDS_UNIFORM, MEDOIDS_SQRT, UNIFORM, SQRT, DENSITY
 )  # fmt: skip
 
 
@@ -57,24 +58,24 @@ def test_a_long_legend_makes_the_figure_higher() -> None:
 
 
 def test_names_with_dollars_and_angles_are_text() -> None:
-    name = "ddoq vae sqrt [$a_b$ <i> $]"
+    name = "decoded centroids (vae, sqrt) [$a_b$ <i> $]"
     svg = plots.accuracy_svg(summarize(rows(("random", name))), 'a "key" <b>')
-    assert "ddoq vae sqrt [$a_b$ &lt;i&gt; $]" in texts(svg)
+    assert "decoded centroids (vae, sqrt) [$a_b$ &lt;i&gt; $]" in texts(svg)
     assert "<b>" not in svg
 
 
 def test_weights_need_a_uniform_twin() -> None:
     looks = plots.looks(NAMES)
-    assert plots.weights_svg(compare(summarize(rows(("random", "ddoq vae sqrt")))), "k", looks) == ""
+    assert plots.weights_svg(compare(summarize(rows(("random", SQRT)))), "k", looks) == ""
     svg = plots.weights_svg(compare(summarize(rows(NAMES))), "k", looks)
     found = texts(svg)
-    assert {"vae", "ddoq", "ddoq vae sqrt", "ddoq vae density"} < set(found)
-    assert "d4m vae" not in found
-    assert "medoid" not in found
+    assert {"vae", "medoid", MEDOIDS_SQRT, SQRT, DENSITY} < set(found)
+    assert UNIFORM not in found
+    assert "random" not in found
 
 
 def test_weights_of_generators_stand_side_by_side() -> None:
-    names = ("d4m vae", "ddoq vae sqrt", "d4m medoid [b]", "ddoq medoid sqrt [b]", "d4m sd", "ddoq sd sqrt")
+    names = (UNIFORM, SQRT, f"{MEDOIDS_UNIFORM} [b]", f"{MEDOIDS_SQRT} [b]", "ddoq (sd, uniform)", "ddoq (sd, sqrt)")
     svg = plots.weights_svg(compare(summarize(rows(names))), "k", plots.looks(names))
     assert [t for t in texts(svg) if t in ("vae", "medoid [b]", "sd")] == ["medoid [b]", "sd", "vae"]
 
@@ -83,9 +84,11 @@ def test_distortion_shows_what_has_both() -> None:
     looks, group = plots.looks(NAMES), summarize(rows(NAMES))
     assert plots.distortion_svg(group, {}, "k", looks) == ""
     assert plots.distortion_svg(group, {"other": {1: 2.0}, "random": {50: 1.0}}, "k", looks) == ""
-    svg = plots.distortion_svg(group, {"random": {1: 2000.0, 10: 3.0}, "d4m vae": {1: 1.0}}, "k", looks)
-    assert {"random", "d4m vae"} < set(texts(svg))
+    svg = plots.distortion_svg(group, {"random": {1: 2000.0, 10: 3.0}, UNIFORM: {1: 1.0}}, "k", looks)
+    assert {"random", UNIFORM} < set(texts(svg))
     assert "medoid" not in texts(svg)
+    assert {"1", "10", "100", "1000"} < set(texts(svg))  # distortions so far apart are on a logarithmic axis
+    assert not any("$" in text for text in texts(svg))
 
 
 def test_tasks_have_whole_numbers_and_the_whole_data() -> None:

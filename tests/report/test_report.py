@@ -17,6 +17,7 @@ from raycond.report import LearnedSupport, Picture, Quarantine, Report, Size, re
 from raycond.report.numbers import human, share
 from tests.report.make import png, report
 from tests.report.page import HOSTILE, Page, require_self_contained
+from tests.support.methods import SQRT, UNIFORM
 
 HTML = render(report())
 PAGE = Page(HTML)
@@ -40,9 +41,10 @@ def test_same_report_same_bytes(tmp_path: Path) -> None:
 def test_accuracy_and_differences() -> None:
     assert "81.0 ± 1.0 n=3" in PAGE.text
     assert "98.0 ± 1.0 n=3" in PAGE.text
-    assert "+10.0 ± 2.8" in PAGE.text  # ddoq against random
-    assert "+0.5 ± 2.8" in PAGE.text  # ddoq against d4m
-    assert HTML.count('class="better">better') == 2  # ddoq and d4m against random, but not ddoq against d4m
+    assert "+10.0 ± 2.8" in PAGE.text  # sqrt against random
+    assert "+0.5 ± 2.8" in PAGE.text  # sqrt against uniform
+    assert HTML.count('class="better">better</span> <small>p &lt; 0.001, 3 seeds</small>') == 1
+    assert HTML.count('class="better">better') == 2  # both against random
     assert HTML.count('class="soft">not clear') == 1
     assert HTML.count("<svg") == 1
     assert "images per class" in PAGE.text
@@ -166,8 +168,10 @@ def test_words_are_explained_where_they_are_first_used() -> None:
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", HTML)).replace("&#39;", "'")
     assert text.index("IPC is the number of images per class") < text.index("IPC 4")
     assert "random real images drawn at random" in text
-    assert "d4m D4M: images made from the centroids of each class's latents (its codebook)" in text
-    assert "ddoq DDOQ: images as of D4M, each weighted by the real images" in text
+    assert (
+        f"{UNIFORM} images decoded from the centroids of each class's latents (its codebook), all of the same" in text
+    )
+    assert f"{SQRT} images decoded from the centroids" in text
     assert "full all training images" in text
     assert "W2 is the Wasserstein-2 distance" in text
     assert "effective sample size" in text
@@ -193,7 +197,9 @@ def test_why_centroids_of_a_small_codec_look_woven() -> None:
     assert "woven" not in render(replace(report(), trained_codec=True, galleries={}))
 
 
-@pytest.mark.parametrize(("seeds", "words"), [(1, "fewer than 3 seeds"), (2, "fewer than 3 seeds"), (3, "better")])
+@pytest.mark.parametrize(
+    ("seeds", "words"), [(1, "fewer than 3 equal seeds"), (2, "fewer than 3 equal seeds"), (3, "better")]
+)
 def test_better_is_said_from_three_seeds_on(seeds: int, words: str) -> None:
     rows = [row for row in report().accuracy if row.seed < seeds]
     page = render(replace(report(), accuracy=rows))

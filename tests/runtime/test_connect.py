@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -105,12 +106,22 @@ def test_an_address_where_no_ray_answers_is_an_error_with_what_to_do(monkeypatch
             connect(dashboard=False)
 
 
-@pytest.mark.parametrize("given", ["local", "auto", "ray://head:10001"])
+@pytest.mark.parametrize("given", ["local", "auto", "ray://head/x"])
 def test_an_address_that_is_no_port_of_a_machine_is_for_ray_to_judge(
     monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", given)
     assert _address() == given
+
+
+def test_a_client_address_is_tried_before_ray_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with server(silent) as address:
+        monkeypatch.setenv("RAY_ADDRESS", f"ray://{address}")
+        assert _address() == f"ray://{address}"
+    for given in (f"ray://{address}", "127.0.0.1:99999"):
+        monkeypatch.setenv("RAY_ADDRESS", given)
+        with pytest.raises(UserError, match=f"RAY_ADDRESS={given}: no Ray cluster answers there"):
+            _address()
 
 
 def test_a_cluster_of_this_machine_is_joined_only_while_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,12 +219,38 @@ def test_off_the_main_thread_signals_are_not_touched() -> None:
 
 
 @pytest.mark.usefixtures("stop")
+@pytest.mark.parametrize(("given", "niceness"), [(None, {"worker_niceness": 0}), ("5", None)])
+def test_workers_have_the_priority_of_other_programs(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, niceness: dict[str, int] | None
+) -> None:
+    received: dict[str, Any] = {}
+
+    def init(**options: Any) -> None:
+        received.update(options)
+        raise ValueError
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.delenv("RAY_worker_niceness", raising=False)
+    if given is not None:
+        monkeypatch.setenv("RAY_worker_niceness", given)
+    with pytest.raises(UserError):
+        connect(dashboard=False)
+    assert received.get("_system_config") == niceness
+
+
+@pytest.mark.usefixtures("stop")
 @pytest.mark.parametrize(
     ("raised", "expected", "text"),
     [
         (SystemExit(1), RaycondError, "Ray did not start: 1"),
         (ConnectionError("gone"), UserError, "Ray at local: gone"),
         (ValueError("wrong"), UserError, "Ray at local: wrong"),
+        (
+            RuntimeError("The node timed out.\nMore"),
+            RaycondError,
+            "^Ray did not start: The node timed out.; its logs are",
+        ),
+        (Exception("\nno GCS"), RaycondError, "^Ray did not start: no GCS; its logs are"),
     ],
 )
 def test_what_ray_raises_at_its_start(
@@ -225,6 +262,34 @@ def test_what_ray_raises_at_its_start(
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(expected, match=text):
         connect(dashboard=False)
+
+
+@pytest.mark.usefixtures("stop")
+@pytest.mark.parametrize(
+    ("dashboard", "url", "said"),
+    [
+        (True, "127.0.0.1:8265", "dashboard  http://127.0.0.1:8265"),
+        (True, None, "Ray's dashboard did not come up; going on without it"),
+        (False, "", ""),
+    ],
+)
+def test_a_dashboard_that_does_not_come_up_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    dashboard: bool,
+    url: str | None,
+    said: str,
+) -> None:
+    given: list[object] = []
+
+    def init(**options: object) -> SimpleNamespace:
+        given.append(options["include_dashboard"])
+        return SimpleNamespace(dashboard_url=url)
+
+    monkeypatch.setattr(ray, "init", init)
+    assert connect(dashboard)
+    assert given == [None if dashboard else False]  # True would have Ray end where it does not come up
+    assert capsys.readouterr().err.startswith(said)
 
 
 def test_the_command_says_that_ray_did_not_start(

@@ -64,8 +64,10 @@ def test_a_training_leaves_its_last_state_and_goes_on_from_it(
         runner.train(CountingJob(str(tmp_path), fails_at=7), CPU, stage="fit")
     assert CountingJob(str(tmp_path)).state() == b"4"
     capsys.readouterr()
+    (tmp_path / "ray" / "20261127").mkdir(parents=True)  # as Ray leaves it when the run is killed
     runner.train(CountingJob(str(tmp_path)), CPU, workers=3, stage="fit")
     assert CountingJob(str(tmp_path)).state() == b"10"
+    assert [path.name for path in tmp_path.iterdir()] == ["state.safetensors"]
     lines = capsys.readouterr().err.splitlines()
     assert "4 resumed" in lines[0]
     assert lines[-1].startswith("fit        10/10 steps")

@@ -72,7 +72,7 @@ def test_a_pool_answers_every_job(runner: RayRunner, tmp_path: Path) -> None:
     jobs = [str(k) for k in range(10)]
     results = dict(runner.pool(MakeDoubler(str(tmp_path)), jobs, CPU, workers=2, batch=4))
     assert results == {k: f"{2 * k} on cpu of {4 if k < 8 else 2}" for k in range(10)}
-    assert len(list(tmp_path.glob("made-*"))) == 2
+    assert len(list(tmp_path.glob("made-*"))) <= 2  # one may have done all before the other had started
 
 
 def test_a_worker_that_cannot_be_made_ends_the_pool_with_its_machine(runner: RayRunner) -> None:
@@ -112,6 +112,7 @@ def test_what_restarts_would_not_mend_ends_a_training_with_its_cause(runner: Ray
     with pytest.raises(RaycondError, match=r"^the loss is nan at step 7$"):
         runner.train(CountingJob(str(tmp_path), fails_at=7), CPU)
     assert CountingJob(str(tmp_path)).state() == b"4"
+    assert [path.name for path in tmp_path.iterdir()] == ["state.safetensors"]
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextvars
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from raycond.core.errors import ClassMismatch, UserError
+from raycond.core.lock import locked
 from raycond.data.classes import Classes
 from raycond.labels.projector.delta import ABOUT, DELTA, save_projector
 from raycond.labels.projector.labeler import identity, open_logits
@@ -80,6 +82,17 @@ def test_the_set_labels_by_itself(tmp_path: Path) -> None:
     assert again == found
     with torch.no_grad():
         torch.testing.assert_close(logits(x), projector(x), rtol=0, atol=0.02)
+
+
+def test_a_set_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
+    before = write(tmp_path / "set")
+    fitted(tmp_path / "fit")
+    paths = str(tmp_path / "set"), str(tmp_path / "fit")
+    with locked(paths[0], "a run that writes this set"), pytest.raises(UserError, match="another run is at work here"):
+        contextvars.Context().run(attach_projector, *paths)
+    assert json.loads((tmp_path / "set" / "manifest.json").read_text()) == before
+    attach_projector(*paths)
+    assert problems(tmp_path / "set") == []
 
 
 def test_a_public_clip_is_only_named(tmp_path: Path) -> None:

@@ -30,22 +30,22 @@ def ray_processes(title: str) -> list[psutil.Process]:
 
 
 @contextlib.contextmanager
-def one_killed(work: Path, checkpoint: str) -> Iterator[None]:
-    """Inside, one worker of Ray Train is killed as soon as a file matches `checkpoint`, which must be long before the
-    last step. Raises AssertionError at the end if none was."""
+def one_killed(work: Path, checkpoint: str, title: str = "RayTrainWorker") -> Iterator[None]:
+    """Inside, one worker, of Ray Train by default, is killed as soon as a file matches `checkpoint`, which must be long
+    before the last step. title: a part of the title of its process. Raises AssertionError at the end if none was."""
     killed: list[int] = []
-    killer = threading.Thread(target=_kill_one, args=(work, checkpoint, killed))
+    killer = threading.Thread(target=_kill_one, args=(work, checkpoint, title, killed))
     killer.start()
     yield
     killer.join()
     assert killed, "the training was over before a worker could be killed"
 
 
-def _kill_one(work: Path, checkpoint: str, killed: list[int]) -> None:
+def _kill_one(work: Path, checkpoint: str, title: str, killed: list[int]) -> None:
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         if list(work.glob(checkpoint)):
-            for process in ray_processes("RayTrainWorker")[:1]:
+            for process in ray_processes(title)[:1]:
                 os.kill(process.pid, signal.SIGKILL)
                 killed.append(process.pid)
             return

@@ -53,13 +53,22 @@ def run(context: Context) -> None:
     _loops(context, sizes)
 
 
+OWN_SIZE = {"view_size": None, "train_size": None, "shuffle": 1}  # views as large as the images
+
+
 def photographs(sizes: Sizes, pixels: int) -> LabelledImages:
     labels = torch.arange(training.CLASSES).repeat_interleave(sizes.images)
     return LabelledImages(pictures(len(labels), pixels), labels, training.CLASSES)
 
 
 def _protocol(sizes: Sizes, name: str, student: str, **changes: Any) -> EvaluationProtocol:
-    options = {**training.RECIPES.get(name, training.SAME), "batch": sizes.batch, "max_size": None, **changes}
+    options = {
+        **training.RECIPES.get(name, training.SAME),
+        "batch": sizes.batch,
+        "max_size": None,
+        **OWN_SIZE,
+        **changes,
+    }
     return recipe(name).override(**options).resolve(ipc=sizes.images, classes=training.CLASSES, student=student)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from raycond.core.errors import UserError
 from raycond.data.classes import Classes
 from raycond.models.clip import Clip
+from raycond.models.imagenet_names import curated, curated_templates
 from raycond.models.texts import as_read, require_distinct
 
 # "simple" are the seven that OpenAI found to do as well as their eighty (CLIP's notebook Prompt_Engineering)
@@ -26,6 +27,12 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "a photo of the small {}.",
     ),
 }
+IMAGENET = "imagenet"
+"""Name of the eighty texts of CLIP's authors, with their curated names of ImageNet's classes."""
+
+CURATED = "{curated}"
+"""In a template: the curated name, by WordNet id; the class's own name where it is not one of ImageNet-1K's."""
+
 _NAME_THEM = (
     'give them different names in a classes.json ({"ID": "NAME", …}) beside the class folders, or take head=scratch, '
     "which uses no texts"
@@ -51,10 +58,31 @@ def class_names(classes: Classes) -> tuple[str, ...]:
 
 
 def class_texts(classes: Classes, templates: Sequence[str]) -> list[list[str]]:
-    """The texts of each class, one for each template, whose {} becomes the name. Raises UserError as `class_names`."""
-    if not templates or any(template.count("{}") != 1 for template in templates):
+    """The texts of each class, one for each template, whose {} becomes the name, or {curated} ImageNet's curated one.
+
+    Raises UserError as `class_names` does.
+    """
+    if not templates or any(not is_template(template) for template in templates):
         raise UserError(f"templates {list(templates)}: expected at least one, each with one {{}} for the class's name")
-    return [[template.replace("{}", name) for template in templates] for name in class_names(classes)]
+    if any(CURATED in template for template in templates):
+        names = class_names(Classes(classes.ids, curated(classes)))
+    else:
+        names = class_names(classes)
+    return [[template.replace(CURATED, name).replace("{}", name) for template in templates] for name in names]
+
+
+def is_template(text: str) -> bool:
+    """Whether a text has one place for a class's name."""
+    return text.count("{}") + text.count(CURATED) == 1
+
+
+def templates_of(given: Sequence[str]) -> tuple[str, ...] | None:
+    """The templates that a name stands for, or those that were given; None where one of them is none."""
+    if list(given) == [IMAGENET]:
+        return curated_templates(CURATED)
+    if len(given) == 1 and given[0] in TEMPLATES:
+        return TEMPLATES[given[0]]
+    return tuple(given) if given and all(map(is_template, given)) else None
 
 
 def text_head(clip: Clip, classes: Classes, templates: Sequence[str]) -> Tensor:

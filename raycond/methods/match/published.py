@@ -93,9 +93,16 @@ DREAM_CLUSTERS: Mapping[str, int] = {"tiny-imagenet": 64}  # else 128
 
 
 def published(
-    name: str, dataset: str, ipc: int, *, factor: int = 1, sampling: Literal["random", "dream"] = "random"
+    name: str,
+    dataset: str,
+    ipc: int,
+    *,
+    factor: int = 1,
+    sampling: Literal["random", "dream"] = "random",
+    size: int | None = None,
 ) -> MatchConfig:
-    """The configuration of a paper. name: of the method; dataset: one of DATASETS.
+    """The configuration of a paper. name: of the method; dataset: one of DATASETS. size: pixels a side where they are
+    not the data set's, which IDC's learning rate is scaled by.
 
     Values that no source states: the loops of DC and DSA for an IPC outside LOOPS, which continue the table (IPC steps,
     500 / IPC passes); DC, DSA and DM with DREAM, whose code was not published, take DREAM's clusters and start.
@@ -113,7 +120,7 @@ def published(
         "network": NETWORKS.get(dataset, "convnet3"),
     }
     if name == "idc":
-        settings = _idc(settings, dataset, sampling)
+        settings = _idc(settings, dataset, sampling, size or DATASETS[dataset].size)
     elif name == "dm":
         settings |= _dm(dataset, ipc)
     else:
@@ -133,6 +140,19 @@ def normalization(name: str, dataset: str) -> tuple[Floats, Floats]:
     return IDC_NORMALIZATION.get(dataset, (known.mean, known.std)) if name == "idc" else (known.mean, known.std)
 
 
+def protocol(name: str, dataset: str, *, factor: int = 1) -> str:
+    """The evaluation protocol of a method's paper on a data set, by its name in `raycond.evaluate.protocol`."""
+    if name == "idc":
+        if DATASETS[dataset].size == 224:
+            return "minimax-hard"  # IDC's recipe there
+        if dataset == "mnist" and factor > 1:
+            return "idc-mnist"
+        return "idc-digits" if dataset in DSA_STRATEGIES else "idc"
+    if name == "dc":
+        return "dc-bench-mnist" if dataset == "mnist" else "dc-bench"
+    return "dc-bench-dsa-digits" if dataset in DSA_STRATEGIES else "dc-bench-dsa"
+
+
 def _dc(settings: dict[str, Any], dataset: str) -> dict[str, Any]:
     ipc = settings["ipc"]
     steps, epochs = LOOPS.get(ipc, (ipc, max(1, round(500 / ipc))))
@@ -148,7 +168,7 @@ def _dm(dataset: str, ipc: int) -> dict[str, Any]:
     return {"strategy": DSA_STRATEGIES.get(dataset, _DSA_ALL), "lr": 10.0 if large else 1.0}
 
 
-def _idc(settings: dict[str, Any], dataset: str, sampling: str) -> dict[str, Any]:
+def _idc(settings: dict[str, Any], dataset: str, sampling: str, size: int) -> dict[str, Any]:
     values, ipc, factor = IDC[dataset], settings["ipc"], settings["factor"]
     training = {**settings["training"], **values.get("training", {})}
     settings = {**settings, **values}
@@ -163,5 +183,5 @@ def _idc(settings: dict[str, Any], dataset: str, sampling: str) -> dict[str, Any
         # DREAM's loader gives batches of its real batch to the training of the network too
         training["batch"] = DREAM_CLUSTERS.get(dataset, 128)
     reference = IDC_REFERENCE_SIZE.get(dataset, 32)
-    lr = scaled_lr(settings["lr"], ipc=ipc, size=DATASETS[dataset].size, reference=reference)
+    lr = scaled_lr(settings["lr"], ipc=ipc, size=size, reference=reference)
     return {**settings, "lr": lr, "training": training}

@@ -26,9 +26,10 @@ class Quantizer(ABC):
     stream: Callable[[int, int], Stream] | None = None
     """For a quantizer that sees each point once: a stream for K and a seed. Classes are then never held in memory."""
 
-    def __init__(self, *, restarts: int = 1) -> None:
-        """restarts: how often a quantizer that starts at random starts; the best result is kept."""
-        self.restarts = restarts
+    def __init__(self, *, restarts: int = 1, expand: int = 1) -> None:
+        """restarts: how often a quantizer that starts at random starts; the best result is kept. expand: points in a
+        batch for each centroid, of a quantizer that takes batches."""
+        self.restarts, self.expand = restarts, expand
 
     @abstractmethod
     def fit(self, points: Tensor, counts: Sequence[int], seeds: Sequence[int]) -> dict[int, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -31,13 +32,15 @@ def require_finite(class_id: str, latents: Tensor) -> None:
         raise RaycondError(f"class {class_id}: the codec gave NaN or infinite latents; try --dtype float32")
 
 
-def quantize(points: Tensor, counts: Sequence[int], *, kind: str, seed: int, restarts: int) -> list[Codebook]:
+def quantize(
+    points: Tensor, counts: Sequence[int], *, kind: str, seed: int, restarts: int, expand: int = 1
+) -> list[Codebook]:
     """One codebook per IPC in `counts` from one class's latents (n, *latent) float32 held in memory."""
-    return quantize_classes(points[None], counts, kind=kind, seeds=[seed], restarts=restarts)[0]
+    return quantize_classes(points[None], counts, kind=kind, seeds=[seed], restarts=restarts, expand=expand)[0]
 
 
 def quantize_classes(
-    points: Tensor, counts: Sequence[int], *, kind: str, seeds: Sequence[int], restarts: int
+    points: Tensor, counts: Sequence[int], *, kind: str, seeds: Sequence[int], restarts: int, expand: int = 1
 ) -> list[list[Codebook]]:
     """Classes of equal size at once: points (B, n, *latent) → codebooks [class][IPC].
 
@@ -45,14 +48,15 @@ def quantize_classes(
     a class does not depend on the others.
     """
     latent, flat = tuple(points.shape[2:]), points.flatten(2)
-    centroids = open_quantizer(kind, restarts=restarts).fit(flat, counts, seeds)
+    centroids = open_quantizer(kind, restarts=restarts, expand=expand).fit(flat, counts, seeds)
     return [[codebook([flat[b]], centroids[k][b], latent) for k in counts] for b in range(len(flat))]
 
 
 class StreamQuantizer:
     """A class that is too large to hold: latents go to a file as they come, and are read back once.
 
-    `add` every batch of latents (m, *latent), then `codebooks()`. Memory: one block and the centroids of every IPC.
+    A context: inside it, `add` every batch of latents (m, *latent), then `codebooks()`. Memory: one block and the
+    centroids of every IPC.
     """
 
     def __init__(self, start: Callable[[int, int], Stream], counts: Sequence[int], seed: int, spill: str) -> None:
@@ -62,7 +66,13 @@ class StreamQuantizer:
         self.spill = spill
         self.rows = 0
         self.latent: tuple[int, ...] = ()
-        self._file = open(spill, "wb")  # noqa: SIM115 - closed in `codebooks`
+        self._file = open(spill, "wb")  # noqa: SIM115 - closed on leaving the context
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def add(self, latents: Tensor) -> None:
         self.latent = tuple(latents.shape[1:])
@@ -80,5 +90,5 @@ class StreamQuantizer:
                 yield torch.frombuffer(bytearray(data), dtype=torch.float32).view(-1, width)
 
     def codebooks(self) -> list[Codebook]:
-        self._file.close()
+        self._file.flush()
         return [codebook(self, model.centroids().cpu(), self.latent) for model in self.models]

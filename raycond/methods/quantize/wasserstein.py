@@ -6,7 +6,6 @@ tiny-batch k-means; these figures show how much is left for converged cells.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,24 +14,7 @@ import torch
 from torch import Tensor
 
 from raycond.methods.quantize.codebook import effective_size, nearest
-
-
-def d4m_centroids(points: Tensor, count: int, *, expand: int = 1) -> Tensor:
-    """Centroids (K, d) as D4M ships them: `MiniBatchKMeans.partial_fit`, one pass, batches of expand·K.
-
-    D4M (Su et al., CVPR 2024, code): float64 points, random_state 0, n_init "auto". Its lost last batch is not
-    reproduced: the tail of a class is fed as a smaller batch.
-    """
-    from sklearn.cluster import MiniBatchKMeans
-
-    data = points.double().cpu().numpy()
-    batch = expand * count
-    model = MiniBatchKMeans(count, random_state=0, batch_size=batch, n_init="auto")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # repeated points make sklearn warn, not fail
-        for start in range(0, len(data), batch):
-            model.partial_fit(data[start : start + batch])
-    return torch.from_numpy(model.cluster_centers_).float().to(points.device)
+from raycond.methods.quantize.minibatch import partial_fit
 
 
 def w2_uniform(points: Tensor, centroids: Tensor) -> float:
@@ -58,7 +40,7 @@ def w2_study(points: Tensor, centroids: Tensor) -> list[dict[str, Any]]:
     of K that the weights leave effective). With Voronoi mass W2² is the distortion.
     """
     rows = []
-    for name, c in (("d4m", d4m_centroids(points, len(centroids))), ("ours", centroids)):
+    for name, c in (("d4m", partial_fit(points, len(centroids))), ("ours", centroids)):
         labels, distance = nearest(points, c)
         share = effective_size(torch.bincount(labels)) / len(c)
         rows.append(_row(name, "uniform", w2_uniform(points, c), 1.0))
@@ -71,11 +53,8 @@ def _row(name: str, weights: str, distance: float, share: float) -> dict[str, An
 
 
 def mean_rows(per_class: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The class means of several `w2_study` results, with each row's change against the first (D4M as shipped)."""
-    rows = []
-    for same in zip(*per_class, strict=True):
-        first = float(np.mean([r["w2"] for r in same]))
-        rows.append({**same[0], "w2": first, "ess": float(np.mean([r["ess"] for r in same]))})
-    for row in rows:
-        row["change"] = row["w2"] / rows[0]["w2"] - 1
-    return rows
+    """The class means of several `w2_study` results. A w2 of 0 is possible: as many centroids as different points."""
+    return [
+        {**same[0], **{what: float(np.mean([row[what] for row in same])) for what in ("w2", "ess")}}
+        for same in zip(*per_class, strict=True)
+    ]

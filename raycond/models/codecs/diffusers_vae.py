@@ -60,11 +60,8 @@ class DiffusersVae(Codec):
                 if found["missing_keys"]:
                     raise ValueError(f"its weights are not those of an {kind.__name__}: no {found['missing_keys'][0]}")
         except (OSError, ValueError, KeyError, UnpicklingError) as error:
-            raise UserError(
-                f"--codec {self.name}: cannot load {kind.__name__} from {place or 'nowhere'!r}. Without a network, "
-                f"download the model elsewhere, copy its folder (config.json and *.safetensors) here and give "
-                f"{self.kind}:FOLDER. Cause: {error}"
-            ) from error
+            why = hub.problem(place, kind.__name__, "config.json and *.safetensors", self.kind, error)
+            raise UserError(f"--codec {self.name}: {why}") from error
         return model.eval().requires_grad_(False)
 
     @abstractmethod

@@ -9,6 +9,7 @@ from raycond.core import files
 from raycond.core.errors import UserError
 from raycond.data.classes import Classes, require_same
 from raycond.models.generators.diffusers_folder import PipelineFolder
+from raycond.models.imagenet_names import imagenet_index
 
 
 def class_indices(folder: PipelineFolder, count: int, classes: Classes, option: str | None) -> tuple[int, ...]:
@@ -41,9 +42,7 @@ def imagenet_indices(classes: Classes) -> tuple[int, ...] | None:
     """ImageNet-1K's index of each class, or None if one is not among its WordNet ids."""
     if not all(re.fullmatch(r"n\d{8}", class_id) for class_id in classes.ids):
         return None
-    from timm.data.imagenet_info import ImageNetInfo
-
-    index = {class_id: k for k, class_id in enumerate(ImageNetInfo("imagenet-1k").label_names())}
+    index = imagenet_index()
     return tuple(index[i] for i in classes.ids) if all(i in index for i in classes.ids) else None
 
 

@@ -190,11 +190,8 @@ def opened(kind: str, where: str) -> Iterator[PipelineFolder]:
                 if not files.is_dir(f"{path}/{part}"):
                     raise FileNotFoundError(f"{path}/{part} is not there")
         except (OSError, ValueError, AttributeError) as error:
-            raise UserError(
-                f"--generator {kind}:{where}: no pipeline of diffusers there. Without a network, download the model "
-                f"elsewhere, copy its folder ({INDEX} and the folders that it names) here and give {kind}:FOLDER. "
-                f"Cause: {error}"
-            ) from error
+            why = hub.problem(where, "a pipeline", f"{INDEX} and the folders that it names", kind, error)
+            raise UserError(f"--generator {kind}:{where}: {why}") from error
         yield PipelineFolder(kind, where, path, index)
 
 

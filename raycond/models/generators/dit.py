@@ -16,6 +16,7 @@ from raycond.models.generators.diffusers_folder import PipelineFolder
 from raycond.models.generators.guidance import classifier_free
 from raycond.models.generators.latent_diffusion import LatentDiffusion, require_codec
 from raycond.models.generators.options import GeneratorOptions
+from raycond.models.generators.respaced import GUIDED_CHANNELS
 from raycond.models.generators.sampler import Reverse, by_noise
 
 GUIDANCE = 4.0
@@ -25,9 +26,10 @@ class Dit(LatentDiffusion):
     """A DiTPipeline folder's DiTTransformer2DModel (Peebles & Xie 2023); see `GeneratorOptions` for what it does.
 
     noise 0.5 is DDOQ's DiT variant, whose own noising time is not public: the centroid is noised to about t = 500 of
-    1000, where √ᾱ is that of D4M's strength 0.7. noise 1 with mode_guidance 0.1 is MGD3, and without it plain
-    sampling. The class without a label, for classifier-free guidance, is the one after the last. Where the model also
-    predicts a variance (twice the channels), that half is left out, as DiTPipeline does.
+    1000, where √ᾱ is that of D4M's strength 0.7. noise 1 is plain sampling, and with recipe published and mode_guidance
+    0.1 MGD3. The class without a label, for classifier-free guidance, is the one after the last. Where the model also
+    predicts a variance (twice the channels), recipe published samples with it; else that half is left out, as
+    DiTPipeline does.
     """
 
     kind = "dit"
@@ -43,6 +45,10 @@ class Dit(LatentDiffusion):
         indices = class_indices(folder, count, context.classes, options.class_map)
         by_noise(folder, options)
         used = {name: getattr(options, name) for name in ("steps", "scheduler", "noise", "mode_guidance", "mode_stop")}
+        if options.recipe != "pipeline":
+            used["recipe"] = options.recipe
+        if (guided := guidance_channels(options)) is not None:
+            used["guidance_channels"] = guided
         digest = files.digest([folder.digest(), used, guidance(options)])
         return Description(folder.name, digest, tuple(map(str, indices)))
 
@@ -63,17 +69,23 @@ class Dit(LatentDiffusion):
             x = state.to(self.dtype)
             if self.guidance <= 1:
                 return self._output(x, time, given).float()
-            return classifier_free(self._output(torch.cat([x, x]), time, both), self.guidance)
+            output = self._output(torch.cat([x, x]), time, both)
+            return classifier_free(output, self.guidance, guidance_channels(self.options))
 
         return self._reverse.run(wanted.latents.to(self.device, torch.float32), wanted.seeds, predict)
 
     def _output(self, state: Tensor, time: Tensor, labels: Tensor) -> Tensor:
         output = self._model(state, timestep=time.expand(len(state)), class_labels=labels).sample
-        return output[:, : self._channels]
+        return output if self.options.recipe == "published" else output[:, : self._channels]
 
 
 def guidance(options: GeneratorOptions) -> float:
     return GUIDANCE if options.guidance is None else options.guidance
+
+
+def guidance_channels(options: GeneratorOptions) -> int | None:
+    """How many channels are guided; None for all."""
+    return options.guidance_channels or (GUIDED_CHANNELS if options.recipe == "published" else None)
 
 
 def _require_side(folder: PipelineFolder, side: int, codec: Codec, size: int) -> None:

@@ -12,10 +12,14 @@ from torch import Tensor
 MODE_SAMPLERS = ("DDIMScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler")
 
 
-def classifier_free(both: Tensor, scale: float) -> Tensor:
-    """ε_∅ + scale · (ε_c − ε_∅) from outputs (2n, …), unconditional first (Ho & Salimans 2021, as diffusers has it)."""
-    without, given = both.float().chunk(2)
-    return without + scale * (given - without)
+def classifier_free(both: Tensor, scale: float, channels: int | None = None) -> Tensor:
+    """ε_∅ + scale · (ε_c − ε_∅) from outputs (2n, …), unconditional first (Ho & Salimans 2021, as diffusers has it).
+
+    channels: how many of the first are guided; the others are those of ε_c. None for all.
+    """
+    without, given = both.to(torch.promote_types(both.dtype, torch.float32)).chunk(2)
+    guided = without[:, :channels] + scale * (given[:, :channels] - without[:, :channels])
+    return guided if channels is None else torch.cat([guided, given[:, channels:]], 1)
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ class ModeGuidance:
 
     The paper prints the term as added to the noise prediction, which would push away from m; code that follows the
     authors' adds it to the mean of the step, and so does this. They have the σ_t that DiT learned, between this one
-    and the slightly larger √β; with it the pull would be undefined for the other models and samplers.
+    and the slightly larger √β, and so has `respaced.RespacedModeGuidance`: only with it is this MGD3. With this σ_t
+    the pull is defined for all models and samplers.
     """
 
     strength: float

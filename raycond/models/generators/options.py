@@ -24,9 +24,18 @@ class GeneratorOptions(Configuration):
     """With sd: share of the schedule's steps that image-to-image runs, starting from the centroid with as much noise.
     The larger it is, the further the image may leave the centroid. 0.7 is D4M's."""
 
+    recipe: Literal["pipeline", "published"] = option("pipeline")
+    """With dit: `published` samples as the code of DiT does, and with it Minimax Diffusion, IGD and MGD3: DDPM (or
+    DDIM, by --scheduler ddim) on times from 0 to 999, with the variance that the model learned, and guidance of three
+    channels; `pipeline` samples as diffusers' DiTPipeline does, with its own sampler or --scheduler."""
+
     guidance: float | None = option(None, ge=0, unset="8 with sd, 4 with dit")
     """With sd or dit: scale of classifier-free guidance towards the class; up to 1 there is none. The defaults are
     D4M's and Peebles and Xie's."""
+
+    guidance_channels: int | None = option(None, ge=1, unset="all, or 3 with --recipe published")
+    """With dit: number of the latent's channels, the first ones, that classifier-free guidance acts on. The code of DiT
+    guides three of four, and the published samples are made so."""
 
     steps: int = option(50, ge=1)
     """With sd or dit: steps of the whole schedule, of which --strength or --noise says how many are run."""
@@ -35,7 +44,8 @@ class GeneratorOptions(Configuration):
     """With sd or dit: sampler that runs the steps, on the noise schedule of the pipeline."""
 
     prompt: str = option("{name}")
-    """With sd: the text that an image is made for; {name} and {id} stand for those of its class."""
+    """With sd: the text that an image is made for. {name} and {id} stand for those of its class, and {synset} for all
+    words of a class that has a WordNet id ("tench, Tinca tinca"), which is D4M's prompt."""
 
     negative_prompt: str = option("cartoon, anime, painting")
     """With sd: the text that images are led away from. The default is D4M's."""
@@ -45,8 +55,8 @@ class GeneratorOptions(Configuration):
     noise alone, as MGD3 does."""
 
     mode_guidance: float = option(0.0, ge=0)
-    """With sd or dit: strength λ with which each step is pulled towards the centroid (MGD3, which takes 0.1); 0 for
-    none."""
+    """With sd or dit: strength λ with which each step is pulled towards the centroid; 0 for none. With dit and --recipe
+    published this is MGD3, which takes 0.1."""
 
     mode_stop: float = option(0.5, ge=0, lt=1)
     """With sd or dit: share of the noise schedule below which --mode-guidance no longer acts."""

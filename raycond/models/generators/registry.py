@@ -49,7 +49,7 @@ GENERATORS = Registry(
             "class-conditional DiT from noised centroids, from the hub or a folder (dit:facebook/DiT-XL-2-256)",
             f"{_HERE}.dit:Dit",
             "NAME|FOLDER",
-            (*_DIFFUSION, "noise", "class_map"),
+            (*_DIFFUSION, "noise", "class_map", "recipe", "guidance_channels"),
             own_codec=True,
         ),
     ],

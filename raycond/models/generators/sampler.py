@@ -14,6 +14,7 @@ from raycond.core.errors import UserError
 from raycond.models.generators.diffusers_folder import PipelineFolder
 from raycond.models.generators.guidance import MODE_SAMPLERS, ModeGuidance
 from raycond.models.generators.options import GeneratorOptions
+from raycond.models.generators.respaced import Respaced, RespacedModeGuidance
 
 SCHEDULERS = {
     "ddim": "DDIMScheduler",
@@ -113,7 +114,9 @@ def open_scheduler(folder: PipelineFolder, options: GeneratorOptions) -> Any:
     if options.scheduler is None and name not in (FLOW, *SCHEDULERS.values()):
         raise UserError(f"{folder}: its own {name} is not supported; give a scheduler: {', '.join(SCHEDULERS)}")
     own = folder.load("scheduler")
-    if name == FLOW:
+    if options.recipe == "published":
+        own = _respaced(folder, own, options)
+    elif name == FLOW:
         if options.scheduler is not None or options.mode_guidance:
             what = "scheduler" if options.scheduler is not None else "mode_guidance"
             raise UserError(f"{folder}: is trained by flow matching, for which there is no {what}; leave it out")
@@ -125,6 +128,14 @@ def open_scheduler(folder: PipelineFolder, options: GeneratorOptions) -> Any:
         raise UserError(f"generator: steps {options.steps}: {folder} has {own.config.num_train_timesteps} times")
     own.set_timesteps(options.steps)
     return own
+
+
+def _respaced(folder: PipelineFolder, own: Any, options: GeneratorOptions) -> Respaced:
+    if options.scheduler not in (None, "ddpm", "ddim"):
+        raise UserError(f"generator: recipe published samples by ddpm or ddim, not by {options.scheduler}")
+    if not hasattr(own, "betas"):
+        raise UserError(f"{folder}: has no DDPM noise schedule, which recipe published needs")
+    return Respaced(own, noisy=options.scheduler != "ddim")
 
 
 def _converted(own: Any, name: str) -> Any:
@@ -143,9 +154,10 @@ def _reverse(scheduler: Any, options: GeneratorOptions, start: int, *, from_nois
     pull = None
     if options.mode_guidance:
         name = type(scheduler).__name__
-        if name not in MODE_SAMPLERS:
+        published = isinstance(scheduler, Respaced)
+        if not published and name not in MODE_SAMPLERS:
             raise UserError(f"generator: mode_guidance works with the schedulers ddpm, ddim and dpm, not with {name}")
-        pull = ModeGuidance(options.mode_guidance, options.mode_stop)
+        pull = (RespacedModeGuidance if published else ModeGuidance)(options.mode_guidance, options.mode_stop)
         first = float(scheduler.timesteps[start])
         if not pull.acts(scheduler, first):
             raise UserError(

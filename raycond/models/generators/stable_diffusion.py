@@ -18,6 +18,7 @@ from raycond.models.generators.guidance import classifier_free
 from raycond.models.generators.latent_diffusion import LatentDiffusion, require_codec
 from raycond.models.generators.options import GeneratorOptions
 from raycond.models.generators.sampler import Reverse, by_strength
+from raycond.models.imagenet_names import synsets
 from raycond.models.texts import as_read, require_distinct
 
 GUIDANCE = 8.0
@@ -50,7 +51,7 @@ class StableDiffusion(LatentDiffusion):
         options, classes = context.options, context.classes
         _require_fit(folder, context.codec, context.size)
         by_strength(folder, options)
-        prompts = tuple(_prompt(options.prompt, i, n) for i, n in zip(classes.ids, classes.names, strict=True))
+        prompts = _prompts(options.prompt, classes)
         _require_distinct(folder, classes, prompts)
         used = {
             name: getattr(options, name)
@@ -224,8 +225,14 @@ def _unet_checked(folder: PipelineFolder, name: str, config: dict[str, Any], cod
     return 2 ** (len(config.get("block_out_channels", ())) - 1)
 
 
-def _prompt(template: str, class_id: str, name: str) -> str:
+def _prompts(template: str, classes: Classes) -> tuple[str, ...]:
+    """The prompt of each class. Raises UserError for a template with other places than name, synset and id."""
+    lines = synsets(classes) if "synset" in template else classes.names
     try:
-        return template.format(name=name, id=class_id)
+        return tuple(
+            template.format(name=name, synset=line, id=class_id)
+            for class_id, name, line in zip(classes.ids, classes.names, lines, strict=True)
+        )
     except (KeyError, IndexError, ValueError, AttributeError) as error:
-        raise UserError(f"generator: prompt {template!r}: expected text with {{name}} and {{id}} in it") from error
+        known = "{name}, {synset} or {id}"
+        raise UserError(f"generator: prompt {template!r}: expected text with {known} in it") from error

@@ -49,7 +49,7 @@ def build(name: str, *, classes: int, size: int, channels: int) -> nn.Module:
     - mlp: -w128.
     - resnet10, resnet18-in: -bn -in (norm), -w64 (channels of the first stage), and resnetap10, resnetap18: -in
       -bn, -w64; see `residual` for their stems. resnet18 without options is torchvision's.
-    - a classifier of torchvision. Its ResNets get the CIFAR stem (3x3 convolution, stride 1, no max pool) below
+    - a classifier of torchvision. Its ResNets get the CIFAR stem (3x3 convolution, stride 1, no max pool) up to
       64 pixels.
     - timm/NAME: a model of timm, as timm makes it, without weights.
 

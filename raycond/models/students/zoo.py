@@ -12,13 +12,13 @@ from torch import nn
 from raycond.core.errors import UserError
 from raycond.core.registry import did_you_mean
 
-SMALL = 64  # below this many pixels a side, ImageNet's stem would leave a ResNet almost no map
+SMALL = 64  # up to this many pixels a side the literature's ResNets have the CIFAR stem (RDED, DC, IDC)
 
 _SHAPE_ERRORS = (RuntimeError, ValueError, IndexError, AssertionError, ZeroDivisionError)
 
 
 def from_torchvision(name: str, *, classes: int, size: int, channels: int) -> nn.Module:
-    """A classifier of torchvision; ResNets get the CIFAR stem (3x3, stride 1, no max pool) below 64 pixels."""
+    """A classifier of torchvision; ResNets get the CIFAR stem (3x3, stride 1, no max pool) up to 64 pixels."""
     from torchvision import models
 
     extra: dict[str, object] = {}
@@ -36,7 +36,7 @@ def from_torchvision(name: str, *, classes: int, size: int, channels: int) -> nn
         raise _too_small(name, size, channels, error) from error
     if channels != 3:
         _replace_first_conv(net, in_channels=channels)
-    if isinstance(net, models.ResNet) and size < SMALL:
+    if isinstance(net, models.ResNet) and size <= SMALL:
         _replace_first_conv(net, kernel_size=3, stride=1, padding=1)
         net.maxpool = nn.Identity()
     _check_takes(name, net, size, channels)

@@ -9,6 +9,7 @@ import torch
 from raycond.core import records
 from raycond.data.classes import Classes
 from raycond.data.labelled import LabelledImages, pixels
+from raycond.evaluate.cell import TESTED
 from raycond.labels.agreement import Agreement, measure_agreement
 from raycond.labels.registry import open_labeler
 from raycond.labels.stored.labels import StoredLabels
@@ -43,7 +44,9 @@ def labeler_agreement(
     labels_digest, test_digest: of the labeler and of the images. record: where the completion record lies. Raises
     UserError for outputs that are NaN or infinite.
     """
-    expected = records.fingerprint(stage="agreement", labeler=labels_digest, test=test_digest, size=task.size)
+    expected = records.fingerprint(
+        stage="agreement", labeler=labels_digest, test=test_digest, size=task.size, tested=TESTED
+    )
     facts = records.find(record, expected)
     if facts is None:
         resources = Resources(gpus=1.0 if task.device.startswith("cuda") else 0.0)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic.dataclasses import dataclass
 
 from raycond.core import files
-from raycond.core.errors import OptionError
+from raycond.core.errors import OptionError, UserError
 from raycond.core.options import STRICT, Configuration, option
 from raycond.pipelines.loading import Layer, make_absolute, merge, shown, validated
 from raycond.pipelines.options import MAX_PIXELS, MachineOptions, MessageOptions
@@ -50,10 +51,12 @@ class GridSource(Configuration):
     """Folder that the paths of images in a Parquet source may lead to, as `raycond quantize` takes it."""
 
     val_share: float | None = option(None, gt=0, lt=1, unset="that of the run, if it had one")
-    """Share of each class of --data that is tested on and left out of the baselines, as `raycond quantize` takes it."""
+    """Share of each class of --data that is tested on and left out of the baselines. The sets must have been made with
+    the same share and seed, or they would be tested on what they were made from."""
 
     allow_overlap: bool = option(False)
-    """Go on where more than 1 % of the validation images are training images too, byte for byte."""
+    """Go on where more than 1 % of the validation images are training images too, byte for byte, or where a set was
+    made from the images that --val-share holds out."""
 
     max_bad: str = option("1%", metavar="N|P%")
     """How many validation images may turn out unreadable before the grid stops, as a number or a share of all. Those
@@ -92,10 +95,13 @@ class TrainingOptions(Configuration):
     """Seeds of the trainings; every student is trained once with each. At least two are needed to see how much chance
     does."""
 
-    labeler: str = option("hard", metavar="KIND[:WHERE]", choices=labeler_kinds, place=labeler_place)
+    labeler: str = option(
+        "hard", metavar="KIND[:WHERE]", choices=labeler_kinds, place=labeler_place, unset="the protocol's, or hard"
+    )
     """What a student learns that an image is: hard for the stored label, teacher:NAME[@FILE] for a soft label of every
-    augmented view, once:NAME[@FILE] for one soft label of each image, projector:DIR for views labeled by CLIP and a
-    fitted delta, stored:DIR for views whose labels were stored before."""
+    augmented view (teacher:NAME:IMAGENET1K_V1 for one of the weights that torchvision has), once:NAME[@FILE] for one
+    soft label of each image, projector:DIR for views labeled by CLIP and a fitted delta, stored:DIR for views whose
+    labels were stored before."""
 
     weights: tuple[Literal["uniform", "density", "sqrt"], ...] = option((), unset="uniform and the set's own")
     """Training weights with which each set is tried."""
@@ -117,8 +123,15 @@ class ComparisonOptions(Configuration):
     features of a network that is trained first, full is all images; none leaves them all out."""
 
     scores: bool = option(False)
-    """Compute DD-Ranking's scores, which need more trainings: with hard labels, without augmentation, and on all
-    images."""
+    """Compute DD-Ranking's scores, which need more trainings: with hard labels (without mixing), without augmentation,
+    and on all images."""
+
+    score_lrs: tuple[float, ...] = option((), metavar="LR", unset="the protocol's alone")
+    """With --scores: learning rates that the trainings with hard labels and those on random images are tried with, of
+    which the best counts. DD-Ranking tries 0.001 0.005 0.01 0.05 0.1, and chooses on the test images as this does."""
+
+    full_accuracy: float | None = option(None, ge=0, le=100, metavar="PERCENT", unset="all images are trained on")
+    """With --scores: accuracy of all images with hard labels, where it is known, in place of a training on them."""
 
     proxy_student: str = option("convnet3-w32", metavar="NAME")
     """With herding, k-center or el2n: the network whose features and scores choose the images."""
@@ -161,8 +174,26 @@ class GridConfig(GridSource, TrainingOptions, ComparisonOptions, TrialOptions, M
             raise ValueError(f"--seeds: expected numbers from 0 up, not {shown(self.seeds)}")
         if self.baselines and "none" in self.baselines and len(self.baselines) > 1:
             raise ValueError("--baselines: none goes with no other")
+        for field, given in (("score-lrs", self.score_lrs), ("full-accuracy", self.full_accuracy is not None)):
+            if given and not self.scores:
+                raise ValueError(f"--{field}: does nothing without --scores")
+        if any(not 0 < lr < math.inf for lr in self.score_lrs) or len(set(self.score_lrs)) != len(self.score_lrs):
+            raise ValueError(f"--score-lrs: expected numbers above 0, none twice, not {shown(self.score_lrs)}")
         if self.gpus_per_trial != -1 and not 0 <= self.gpus_per_trial <= 1:
             raise ValueError(f"--gpus-per-trial: expected a fraction from 0 to 1, not {self.gpus_per_trial:g}")
+
+
+def _labeler_of_protocol(values: Mapping[str, Any]) -> str | None:
+    """The source's own labels, unless the loss was changed to that of hard ones."""
+    from raycond.evaluate.protocol import recipe  # imports torch
+
+    try:
+        fields = recipe(str(values.get("protocol", GridConfig.protocol))).fields
+    except UserError:
+        return None  # whoever opens the protocol says what is wrong
+    changes = values.get("changes") or {}
+    loss = changes.get("loss", fields.get("loss")) if isinstance(changes, Mapping) else None
+    return fields.get("labeler") if loss != "cross-entropy" else None
 
 
 def load_grid_config(options: Mapping[str, Any]) -> GridConfig:
@@ -171,5 +202,7 @@ def load_grid_config(options: Mapping[str, Any]) -> GridConfig:
         raise OptionError("--sets: give at least one folder of a condensed set")
     merged = merge(GridConfig, [Layer(options)])
     make_absolute(GridConfig, merged)
+    if "labeler" not in merged.values and (own := _labeler_of_protocol(merged.values)) is not None:
+        merged.values["labeler"] = own
     merged.values.setdefault("out", files.join(merged.values["sets"][0].rpartition("/")[0], "grid"))
     return validated(GridConfig, merged)

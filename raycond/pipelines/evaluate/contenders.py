@@ -9,7 +9,7 @@ from typing import Protocol
 from raycond.core import files
 from raycond.core.errors import UserError
 from raycond.data.sources import Source
-from raycond.evaluate.method_names import FULL, ROUNDED, UNIFORM, WEIGHTED, method_name
+from raycond.evaluate.method_names import FULL, QUANTIZED, ROUNDED, method_name, quantized_kind
 from raycond.evaluate.training_sets import (
     Medoids,
     RandomImages,
@@ -167,8 +167,13 @@ def from_sets(sets: Sequence[OpenedSet], ipcs: Sequence[int], weights: Sequence[
 def _name(opened: OpenedSet, mode: str, label: str = "", *, rounded: bool = False) -> str:
     content = opened.manifest.content
     kind = content["method"].lower()
-    if mode != "uniform":
-        kind = WEIGHTED if kind in (UNIFORM, WEIGHTED) else f"{kind} {mode}"
+    if kind in QUANTIZED:  # earlier versions called every one of them D4M or DDOQ
+        kind = quantized_kind(
+            quantizer=content["config"].get("quantizer", ""),
+            generator=content["generator"],
+            weights=content["weights"],
+            diffusion=content.get("diffusion", {}).get("options"),
+        )
     if rounded:
         kind = f"{kind} {ROUNDED}"
     return method_name(kind, content["generator"], mode, label)

@@ -41,7 +41,8 @@ class Need(NamedTuple):
     def key(cell: Cell) -> str:
         """Trainings of one key take the same memory."""
         p = cell.protocol
-        return f"{cell.student} {p.batch} {p.precision} {p.compile} {p.max_size} {cell.options.size} {cell.labeler}"
+        sizes = f"{p.max_size} {p.view_size} {cell.options.size}"
+        return f"{cell.student} {p.batch} {p.precision} {p.compile} {sizes} {cell.labeler}"
 
 
 def with_requests(trials: Sequence[Trial], config: GridConfig, runner: Runner) -> list[Trial]:
@@ -88,7 +89,7 @@ def bound(cell: Cell) -> Need:
 
     Its data is left out, as in `measure`.
     """
-    side = min(cell.options.size, cell.protocol.max_size or cell.options.size)
+    side = cell.protocol.view_side(cell.options.size)
     seen = 0
 
     def count(_module: torch.nn.Module, _inputs: object, output: object) -> None:
@@ -120,7 +121,9 @@ def measure(cell: Cell) -> Need:
     images = torch.randint(0, 256, (count, channels, side, side), dtype=torch.uint8)
     data = LabelledImages(images, torch.arange(count) % classes, classes)
     rows = torch.arange(_test_batch(cell)) % count
-    tests = LabelledImages(images[rows], data.labels[rows], classes)
+    view = protocol.view_size or side
+    seen = torch.randint(0, 256, (len(rows), channels, view, view), dtype=torch.uint8)
+    tests = LabelledImages(seen, data.labels[rows], classes)
     cuda = cell.device.startswith("cuda")
     train_and_test(
         data,
@@ -147,6 +150,6 @@ def _labeler(cell: Cell) -> Labeler:
 
 def _test_batch(cell: Cell) -> int:
     """Images that `train_and_test` tests at once."""
-    side = min(cell.options.size, cell.protocol.max_size or cell.options.size)
+    side = cell.protocol.view_side(cell.options.size)
     values = TEST_VALUES.get(cell.device.partition(":")[0], 2**26)
     return min(512, max(1, values // (128 * side**2)))

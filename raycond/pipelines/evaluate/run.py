@@ -18,7 +18,7 @@ from raycond.data.quarantine import Limit
 from raycond.data.rows import RowSource
 from raycond.data.sources import Source, open_source
 from raycond.evaluate import coresets, protocol, proxy, results
-from raycond.evaluate.cell import Cell, as_hard, as_plain, decoded_side
+from raycond.evaluate.cell import Cell, as_hard, as_plain, tuned
 from raycond.evaluate.continual import seen_classes
 from raycond.evaluate.method_names import FULL, kind_of
 from raycond.labels import registry
@@ -44,6 +44,7 @@ from raycond.report import write_grid_report
 from raycond.runtime.open import open_runner
 from raycond.runtime.resources import Resources
 from raycond.runtime.runner import Runner
+from raycond.training.augment import DRAWN
 
 PROXIED = tuple(kind for kind in coresets.CORESETS.names() if kind != "medoid")  # coresets that a proxy chooses
 MAY_CHANGE = ("out", "max_bad", "trials_at_once", "gpus_per_trial", "cpus_per_trial", "runner", "dashboard", "verbose")
@@ -121,13 +122,14 @@ def prepare(
     )
     baselines = _baselines(config, recipe)
     _require_fit(config, recipe, len(classes), ipcs, options)
+    _warn_of_enlarged_views(config, recipe, len(classes), ipcs, options.size)
     if set(baselines) & set(PROXIED):
         with named("--proxy-student"):
             students.build(config.proxy_student, classes=len(classes), size=options.size, channels=options.channels)
     with named("--labeler"):
         _, labels_digest = registry.identity(config.labeler, classes)
     if val is None:
-        source, val = _sources(config, sets[0], baselines)
+        source, val = _sources(config, sets, baselines)
     layout = GridLayout(config.out)
     return GridRun(config, layout, sets, ipcs, recipe, options, baselines, source, val, labels_digest, digest)
 
@@ -137,8 +139,8 @@ def _require_fit(
 ) -> None:
     """That every student can be built, and trained at every IPC with the labels that there are."""
     for student in config.students:
-        protocols = [recipe.resolve(ipc=ipc, classes=classes, student=student) for ipc in ipcs]
-        for size in {min(options.size, p.max_size or options.size) for p in protocols}:
+        protocols = [recipe.resolve(ipc=ipc, classes=classes, student=student, size=options.size) for ipc in ipcs]
+        for size in {p.view_side(options.size) for p in protocols}:
             with named("--students"):
                 students.build(student, classes=classes, size=size, channels=options.channels)
         for p in protocols:
@@ -151,18 +153,40 @@ def _require_fit(
                     )
 
 
+def _warn_of_enlarged_views(
+    config: GridConfig, recipe: protocol.Recipe, classes: int, ipcs: tuple[int, ...], size: int
+) -> None:
+    """Say so where the images are stored smaller than the protocol's students see them."""
+    pairs = [(student, ipc) for student in config.students for ipc in ipcs]
+    found = [recipe.resolve(ipc=ipc, classes=classes, student=student, size=size) for student, ipc in pairs]
+    if (view := max(p.view_side(size) for p in found)) > size:
+        print(
+            f"WARNING    images are stored at {size} pixels, and students of protocol {recipe.name} see {view}: views "
+            f"are enlarged, and the accuracy is not that of a set that is stored at {view} pixels or more",
+            file=sys.stderr,
+        )
+
+
 def _baselines(config: GridConfig, recipe: protocol.Recipe) -> tuple[str, ...]:
     if config.baselines == ("none",):
         return ()
     chosen: list[str] = ["random", "medoid", *(config.baselines or ())]
     same_cost = config.baselines is None and recipe.resolve(ipc=10, classes=10, student="").steps
-    if same_cost or config.scores:
+    if same_cost or (config.scores and config.full_accuracy is None):
         chosen.append(FULL)
     return tuple(dict.fromkeys(chosen))
 
 
-def _sources(config: GridConfig, first: OpenedSet, baselines: tuple[str, ...]) -> tuple[RowSource | None, RowSource]:
+WAYS_OUT = (
+    "Give --val URI for other images, or make the set with --val-share 0.1, which holds a tenth of each class out"
+)
+
+
+def _sources(
+    config: GridConfig, sets: Sequence[OpenedSet], baselines: tuple[str, ...]
+) -> tuple[RowSource | None, RowSource]:
     """The source of the baselines (None without them) and the validation images."""
+    first = sets[0]
     layout = Layout(first.path.rpartition("/")[0])
     run = _json(layout.config) if files.exists(layout.config) else {}
     about, classes = first.manifest.content["config"], first.manifest.classes
@@ -180,13 +204,31 @@ def _sources(config: GridConfig, first: OpenedSet, baselines: tuple[str, ...]) -
         "image_root": config.image_root or run.get("image_root"),
     }
     if not baselines and share is None:
-        return None, validation_source(classes, data or "", val, options, first.path)
+        return None, validation_source(classes, data or "", val, options, first.path, WAYS_OUT)
+    if share is not None and not config.allow_overlap:
+        _require_held_out(sets, share)
     if data is None:
         raise UserError(f"--data: baselines need the source of {first.path}: give --data URI, or --baselines none")
     with named("--data"):
         source = open_source(data, split="train", limit=about.get("limit"), **options)
     require_same(classes, source.classes, first.path, f"--data {data}")
-    return with_validation(source, data, val, share, int(first.manifest.content["seed"]), options)
+    return with_validation(source, data, val, share, int(first.manifest.content["seed"]), options, WAYS_OUT)
+
+
+def _require_held_out(sets: Sequence[OpenedSet], share: float) -> None:
+    """Raise UserError for a set that was made from the images that are to be tested on.
+
+    Which images a share holds out is decided by the seed of the first set.
+    """
+    seed = sets[0].manifest.content["seed"]
+    for one in sets:
+        content = one.manifest.content
+        if (content["config"].get("val_share"), content["seed"]) != (share, seed):
+            raise UserError(
+                f"--val-share {share:g}: {one.path} was made without holding these images out, and would be tested on "
+                f"what it was made from; make it with --val-share {share:g} --seed {seed}, or give --val URI "
+                "(--allow-overlap goes on all the same)"
+            )
 
 
 def _built_in(first: OpenedSet) -> str | None:
@@ -226,11 +268,12 @@ def _run(run: GridRun) -> None:
     files.write_bytes(run.layout.summary, summary(run).encode())
 
 
-def train(run: GridRun, runner: Runner, rows: Sequence[str] = ()) -> None:
+def train(run: GridRun, runner: Runner, rows: Sequence[str] = (), more: Sequence[Contender] = ()) -> None:
     """Train what has no record yet; `run` gets the rows and the failures.
 
-    rows: the kinds of methods that are wanted, such as `random` or `ddoq` (`method_names.kind_of`); all if there are
-    none. Raises UserError if no node of the cluster can hold a trial.
+    rows: the kinds of methods that are wanted, such as `random` or `weighted` (`method_names.kind_of`); all if there
+    are none. more: contenders beside the sets and the baselines. Raises UserError if no node of the cluster can hold a
+    trial.
     """
     config = run.config
     resources = Resources(config.cpus_per_trial, config.gpus_per_trial, "trial")
@@ -238,7 +281,7 @@ def train(run: GridRun, runner: Runner, rows: Sequence[str] = ()) -> None:
         raise UserError(f"--gpus-per-trial {resources.gpus:g}: there is no GPU")
     runner.require(resources)
     with run.timed("decode"):
-        trials = _trials(run, runner, runner.device(resources), rows)
+        trials = _trials(run, runner, runner.device(resources), rows, more)
     if trials and config.labeler != "hard":
         run.agreement = _agreement(run, trials[0], runner)
     missing = []
@@ -258,7 +301,8 @@ def train(run: GridRun, runner: Runner, rows: Sequence[str] = ()) -> None:
 def _agreement(run: GridRun, trial: Trial, runner: Runner) -> Agreement | None:
     """How the labeler agrees with the hard labels of real images, said before anything learns from it."""
     cell = trial.cell
-    task = AgreementTask(run.config.labeler, run.classes, cell.test, cell.options.size, cell.device)
+    view = cell.protocol.view_size or cell.options.size
+    task = AgreementTask(run.config.labeler, run.classes, cell.test, view, cell.device)
     with run.timed("labeler"):
         agreement = labeler_agreement(
             task,
@@ -274,7 +318,7 @@ def _agreement(run: GridRun, trial: Trial, runner: Runner) -> Agreement | None:
     return agreement
 
 
-def _trials(run: GridRun, runner: Runner, device: str, rows: Sequence[str]) -> list[Trial]:
+def _trials(run: GridRun, runner: Runner, device: str, rows: Sequence[str], more: Sequence[Contender]) -> list[Trial]:
     """Decode what trainings share, choose nothing twice, and list every training."""
     val_digest = source_digest(class_fingerprints(run.val, "list val"))
     if run.source is not None:
@@ -288,7 +332,7 @@ def _trials(run: GridRun, runner: Runner, device: str, rows: Sequence[str]) -> l
             allow=run.config.allow_overlap,
         )
     run.normalization = normalization(run)
-    contenders = from_sets(run.sets, run.ipcs, run.config.weights)
+    contenders = [*from_sets(run.sets, run.ipcs, run.config.weights), *more]
     if run.source is not None:
         option = "--methods" if rows else "--baselines"
         contenders = [*_from_source(run, runner, run.source, device, option), *contenders]
@@ -301,7 +345,7 @@ def _trials(run: GridRun, runner: Runner, device: str, rows: Sequence[str]) -> l
             for student in run.config.students:
                 for seed in run.config.seeds:
                     for cell in _cells(run, contender, ipc, student, seed, device):
-                        side = decoded_side(run.options.size, cell.protocol)
+                        side = cell.protocol.test_side(run.options.size)
                         if side not in tests:
                             tests[side] = _decode_val(run, val_digest, side)
                         trials.append(_trial(run, contender, cell, side, val_digest, tests[side]))
@@ -332,7 +376,7 @@ def _proxy(run: GridRun, runner: Runner, split: str, digest: str, device: str) -
     c = run.config
     expected = records.fingerprint(
         stage="proxy", data=digest, options=str(run.options), student=c.proxy_student, nets=c.proxy_nets,
-        steps=c.proxy_steps, device=device,
+        steps=c.proxy_steps, device=device, drawn=DRAWN,
     )  # fmt: skip
     if records.find(run.layout.proxy, expected) is None:
         task = (split, len(run.classes), c, run.layout.proxy, device)
@@ -367,7 +411,7 @@ def _cells(run: GridRun, contender: Contender, ipc: int | None, student: str, se
         ipc,
         student,
         seed,
-        run.recipe.resolve(ipc=ipc, classes=len(run.classes), student=student),
+        run.recipe.resolve(ipc=ipc, classes=len(run.classes), student=student, size=run.options.size),
         run.classes,
         run.options,
         contender.images(ipc, seed),
@@ -380,14 +424,27 @@ def _cells(run: GridRun, contender: Contender, ipc: int | None, student: str, se
     )
     yield cell
     if run.config.scores:
-        if run.config.labeler != "hard":
-            yield as_hard(cell)
-        if ipc is not None:
-            yield as_plain(cell)
+        yield from _for_scores(cell, run.config.score_lrs)
+
+
+def _for_scores(cell: Cell, lrs: Sequence[float]) -> Iterator[Cell]:
+    """What DD-Ranking compares a training with: hard labels, no augmentation, and tuned learning rates."""
+    hard = as_hard(cell)
+    tuning = lrs if cell.ipc is not None else ()
+    if tuning:
+        yield from tuned(hard, tuning)
+    elif cell.labeler != "hard" or hard.protocol != cell.protocol:
+        yield hard
+    if tuning and cell.method == "random":
+        yield from tuned(cell, tuning)
+    if cell.ipc is not None:
+        yield as_plain(cell)
 
 
 def _decode_val(run: GridRun, digest: str, side: int) -> int:
-    split = decode_split("val", run.val, digest, replace(run.options, size=side), run.layout.pixels(f"val-{side}"))
+    # however the set's images were resized: the sources test on bilinear, centrally cropped images
+    options = replace(run.options, size=side, resize="crop", interpolation="bilinear")
+    split = decode_split("val", run.val, digest, options, run.layout.pixels(f"val-{side}"))
     bad = {*split.bad, *run.val.bad}
     run.bad = sorted({*run.bad, *bad})
     quarantine.update(run.layout.quarantine, run.bad)
@@ -398,7 +455,7 @@ def _decode_val(run: GridRun, digest: str, side: int) -> int:
 
 def _trial(run: GridRun, contender: Contender, cell: Cell, side: int, val_digest: str, tests: int) -> Trial:
     cell = replace(cell, test=run.layout.pixels(f"val-{side}"))
-    name = files.digest([cell.name, cell.set, cell.weights])[:8]
+    name = files.digest([cell.former, cell.set, cell.weights])[:8]
     return Trial.of(
         cell,
         run.layout.cell(f"{cell.slug}-{name}"),

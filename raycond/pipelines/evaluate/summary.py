@@ -56,15 +56,16 @@ class GridRun(Timed):
 
     @property
     def scores(self) -> list[ddranking.Score]:
-        return ddranking.scores(self.rows) if self.config.scores else []
+        return ddranking.scores(self.rows, self.config.full_accuracy) if self.config.scores else []
 
 
 def overlap_text(overlap: Overlap) -> str:
-    """One sentence for the summary and the report."""
-    return (
+    """A sentence or two for the summary and the report."""
+    same = (
         f"{overlap.shared} of {overlap.checked} validation images are training images too, byte for byte: their "
         "accuracies are not those of unseen images"
     )
+    return ". ".join([*([same] if overlap.shared else []), *([overlap.of_copies] if overlap.copies else [])])
 
 
 def summary(run: GridRun) -> str:
@@ -78,7 +79,7 @@ def summary(run: GridRun) -> str:
         lines.append(f"labeler    {run.config.labeler} {run.agreement}")
         if run.agreement.warning:
             lines.append(f"WARNING    {run.agreement.warning}")
-    if run.overlap is not None and run.overlap.shared:
+    if run.overlap is not None and run.overlap.notable:
         lines.append(f"overlap    {overlap_text(run.overlap)}")
     before = len(run.rows) + len(run.failures) - run.trained
     lines.append(f"trainings  {run.trained} now, {before} before")
@@ -141,7 +142,7 @@ def _environment(run: GridRun) -> dict[str, str]:
     where = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in run.machine.items()}
     times = {f"seconds: {stage}": f"{seconds:.1f}" for stage, seconds in run.seconds.items()}
     agreement = {"labeler": f"{run.agreement} {run.agreement.warning}".strip()} if run.agreement is not None else {}
-    overlap = {"overlap": overlap_text(run.overlap)} if run.overlap is not None and run.overlap.shared else {}
+    overlap = {"overlap": overlap_text(run.overlap)} if run.overlap is not None and run.overlap.notable else {}
     return {
         "raycond": __version__,
         "python": platform.python_version(),

@@ -7,9 +7,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from raycond.core import records
-from raycond.evaluate.cell import Cell, run_cell
+from raycond.evaluate.cell import TESTED, Cell, run_cell
+from raycond.evaluate.method_names import former_name
 from raycond.evaluate.table import Check, Row
+from raycond.evaluate.train import streams
 from raycond.runtime.trials import Request
+from raycond.training.augment import drawn
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,12 @@ class Trial:
     def data_bytes(self) -> int:
         """Bytes of the images trained and tested on, as they lie on the device; a CPU keeps whole splits."""
         options = self.cell.options
-        on_cpu = 2 * (max(self.images, self.held) + self.tests)
-        count = on_cpu if self.cell.device == "cpu" else self.images + self.tests
-        return count * options.channels * options.size**2
+        view = self.cell.protocol.view_size or options.size
+        copies, images = (2, max(self.images, self.held)) if self.cell.device == "cpu" else (1, self.images)
+        train = images * options.channels * options.size**2
+        if streams(train, self.cell.device):
+            train = 0
+        return copies * (train + self.tests * options.channels * view**2)
 
     @classmethod
     def of(
@@ -83,7 +89,7 @@ class Trial:
         """data, test, labels: digests of the images trained and tested on, and of the labeler."""
         fingerprint = records.fingerprint(
             stage="evaluate",
-            method=cell.method,
+            method=former_name(cell.method),
             ipc=cell.ipc,
             student=cell.student,
             seed=cell.seed,
@@ -96,13 +102,15 @@ class Trial:
             test=test,
             device=cell.device,
             **({} if cell.normalization is None else {"normalization": cell.normalization.identity}),
+            tested=TESTED,
+            **drawn(cell.protocol.scale, cell.protocol.jitter),
         )
         return cls(cell, place, fingerprint, data, images, tests, held)
 
     def finished(self) -> dict[str, Any] | None:
         """The row of an earlier run as plain values, if it stands for the same."""
         facts = records.find(self.place, self.fingerprint)
-        return None if facts is None else dict(facts["row"])
+        return None if facts is None else {**facts["row"], "method": self.cell.method}
 
     @property
     def row(self) -> Row | None:

@@ -58,7 +58,8 @@ class ProjectorShape(Configuration):
     whole, or one that starts at zero, for which class names say nothing."""
 
     templates: tuple[str, ...] = option(("photo",), metavar="TEXT")
-    """Texts that class names are put into: photo, simple (OpenAI's seven), or your own with {} for the name."""
+    """Texts that class names are put into: photo, simple (OpenAI's seven), imagenet (OpenAI's eighty, with their names
+    of ImageNet's classes by WordNet id), or your own with {} for the class's name or {curated} for that name."""
 
     dtype: Literal["float32", "float16", "int8"] = option("float16")
     """Number format of the delta that is written; int8 halves its bytes once more, and the report says what it

@@ -19,7 +19,7 @@ from raycond.labels.projector.delta import ABOUT, read_projector, save_projector
 from raycond.labels.projector.fitting import Check, Fitted, Rounding, finished, rounding_of
 from raycond.labels.projector.network import ProjectorOptions, check_clip
 from raycond.labels.projector.options import TRAIN
-from raycond.labels.projector.prompts import TEMPLATES, class_texts
+from raycond.labels.projector.prompts import IMAGENET, TEMPLATES, class_texts, templates_of
 from raycond.labels.projector.weak_teachers import checkpoint, identities, kept_steps, spec_of
 from raycond.models import students
 from raycond.models.clip import describe_clip, save_clip
@@ -35,6 +35,7 @@ from raycond.pipelines.stages.pixels import PixelSpec
 from raycond.runtime.job import TrainingJob
 from raycond.runtime.resources import Resources
 from raycond.runtime.runner import Runner
+from raycond.training.augment import drawn
 
 GetRunner = Callable[[], Runner]
 ROUNDING_CLASSES, ROUNDING_IMAGES = 8, 64  # at most, that show what rounding the delta changes
@@ -70,20 +71,17 @@ def options_of(config: ProjectorConfig) -> ProjectorOptions:
         head_rank=config.head_rank,
         head=config.head,
         layout=config.layout,
-        templates=templates_of(config.templates),
+        templates=_templates(config.templates),
         seed=config.seed,
     )
 
 
-def templates_of(given: Sequence[str]) -> tuple[str, ...]:
-    """The texts of a name in `TEMPLATES`, or the texts that were given. Raises UserError."""
-    if len(given) == 1 and given[0] in TEMPLATES:
-        return TEMPLATES[given[0]]
-    if not given or any(text.count("{}") != 1 for text in given):
-        raise UserError(
-            f"--templates: expected {', '.join(TEMPLATES)}, or texts with one {{}} for the class's name each"
-        )
-    return tuple(given)
+def _templates(given: Sequence[str]) -> tuple[str, ...]:
+    found = templates_of(given)
+    if found is None:
+        names = ", ".join((*TEMPLATES, IMAGENET))
+        raise UserError(f"--templates: expected {names}, or texts with one {{}} for the class's name each")
+    return found
 
 
 def prepare(config: ProjectorConfig) -> tuple[ProjectorLayout, Source]:
@@ -181,6 +179,7 @@ def _clip(config: ProjectorConfig, run: ProjectorRun, runner: GetRunner, learnt:
         held_out=config.holdout,
         texts=texts,
         seed=config.seed,
+        **drawn(settings.scale),
     )
     found = records.find(layout.clip_record, expected)
     if found is not None and records.all_whole(layout.clip, found["files"]):
@@ -217,6 +216,7 @@ def _teachers(
         pixels=pixels,
         held_out=config.holdout,
         seed=config.seed,
+        **drawn(config.teacher.scale),
     )
     folder = run.layout.teachers(expected)
     names = [checkpoint("", epoch).lstrip("/") for epoch in config.teacher.keep]
@@ -267,6 +267,7 @@ def _fit(
         pixels=decoded.digest,
         held_out=config.holdout,
         seed=config.seed,
+        **drawn(config.fit.scale),
     )
     about = _about(config, run, taught, decoded)
     expected = records.fingerprint(training=training, about=about, dtype=config.dtype)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -53,7 +55,8 @@ def condense_classes(runner: Runner, spec: WorkerSpec, fingerprints: Sequence[st
     """Codebooks of every class at every IPC and images of every kind, where no valid record says they exist.
 
     fingerprints: of each class's image references. Stops early, with what there is, when more bad images than an
-    absolute `limit` were met. Raises UserError if a worker's files are not to be seen from here.
+    absolute `limit` were met. Raises UserError if a worker's files are not to be seen from here,
+    OSError if a disk is full.
     """
     classes = spec.source.classes
     outcome = StageOutcome(bad=set(spec.source.bad))
@@ -67,6 +70,8 @@ def condense_classes(runner: Runner, spec: WorkerSpec, fingerprints: Sequence[st
                 jobs.append(job)
     with Progress("condense", len(classes), "classes", done=len(classes) - len(jobs)) as progress:
         for result in _results(runner, spec, jobs):
+            if result.full:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), result.full)
             _require_visible(spec, result)
             outcome.add(result.label, result.facts, result.bad)
             outcome.retried.update(result.retried)

@@ -13,7 +13,7 @@ from raycond.methods.quantize.registry import QUANTIZERS
 from raycond.models.codecs.options import AutoencoderConfig
 from raycond.models.generators.options import GeneratorOptions, changed
 from raycond.models.generators.registry import GENERATORS
-from raycond.pipelines.loading import layers, merge, presets, settle, shown, validated
+from raycond.pipelines.loading import Merged, layers, merge, presets, settle, shown, validated
 from raycond.pipelines.options import (
     CODEC,
     CodecOptions,
@@ -29,7 +29,8 @@ from raycond.pipelines.options import (
 from raycond.pipelines.places import place, spec_place
 from raycond.runtime.resources import Resources
 
-METHODS: tuple[Any, ...] = ("random", "medoid", "d4m", "ddoq", "full")
+METHODS: tuple[Any, ...] = ("random", "medoid", "uniform", "weighted", "full")
+FORMER_METHODS = {"d4m": "uniform", "ddoq": "weighted"}  # which earlier versions took for them
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -54,15 +55,19 @@ class QuantizationOptions(Configuration):
 
     quantizer: str = option("lloyd", choices=QUANTIZERS.names)
     """How the centroids of a class are computed: lloyd is k-means with restarts on all latents of the class; clvq takes
-    one pass in bounded memory, for classes that are too large to hold; faiss is its k-means; gmm takes the modes of a
-    Gaussian mixture, as MGD3 does."""
+    one pass in bounded memory, for classes that are too large to hold; minibatch is D4M's pass over small batches;
+    faiss is its k-means; gmm takes the modes of a Gaussian mixture, which MGD3 tried beside k-means."""
 
     restarts: int = option(5, ge=1)
     """Starts of lloyd, of which the best is kept. More give slightly better centroids for as much more time."""
 
+    km_expand: int = option(1, ge=1)
+    """Latents in a batch of minibatch for each centroid. 1 is that of D4M's script for ImageNet, 10 the default of its
+    code; more make cells more equal."""
+
     weights: Literal["uniform", "density", "sqrt"] = option("sqrt")
-    """Training weight of each condensed image: uniform (D4M), density (proportional to the number of images in its
-    cell), or sqrt (proportional to the square root of that number, DDOQ). Each has mean 1 in a class."""
+    """Training weight of each condensed image: uniform (as D4M's), density (proportional to the number of images in its
+    cell), or sqrt (proportional to the square root of that number, as DDOQ's). Each has mean 1 in a class."""
 
     w2_classes: int = option(5, ge=0)
     """Number of classes, the first ones, for which the report has the Wasserstein distance between the class and its
@@ -111,7 +116,7 @@ class EvaluationOptions(Configuration):
     """Seeds of the trainings; every student is trained once with each. At least two are needed to see how much chance
     does."""
 
-    methods: tuple[Literal["random", "medoid", "d4m", "ddoq", "full"], ...] = option(METHODS)
+    methods: tuple[Literal["random", "medoid", "uniform", "weighted", "full"], ...] = option(METHODS)
     """Rows of the comparison: random real images, the real images nearest to the centroids, the set with uniform
     weights, the set with its own, and all training images."""
 
@@ -177,6 +182,8 @@ class QuantizeConfig(
             raise ValueError(f"--gpus-per-actor: expected a fraction from 0 to 1 or a whole number, not {gpus:g}")
         if self.codec == "train" and self.autoencoder is None:
             raise ValueError("--codec train: needs an `autoencoder` section (see the digits preset)")
+        if self.km_expand != 1 and self.quantizer != "minibatch":
+            raise ValueError(f"--km-expand: does nothing with --quantizer {self.quantizer}")
         kind, _ = GENERATORS.parse(self.generator)
         if unused := [name for name in changed(self.diffusion) if name not in kind.options]:
             raise ValueError(f"--{unused[0].replace('_', '-')}: does nothing with --generator {kind.name}")
@@ -203,9 +210,22 @@ def load_config(options: Mapping[str, Any], *, preset: str | None = None, config
     diffusion = merged.values.get("diffusion", {})
     if str(diffusion.get("class_map") or "").endswith(".json"):
         diffusion["class_map"] = files.absolute(diffusion["class_map"])
+    _fill_in_size(merged)
+    if isinstance(methods := merged.values.get("methods"), list | tuple):
+        merged.values["methods"] = tuple(FORMER_METHODS.get(method, method) for method in methods)
     merged.values["codec"] = _codec(merged.values.get("codec"), str(merged.values.get("generator", "")))
     fill_in_autoencoder(merged.values, int(merged.values.get("size") or QuantizeConfig.size))
     return validated(QuantizeConfig, merged)
+
+
+def _fill_in_size(merged: Merged) -> None:
+    """Give a run without a size that of the images which its diffusion model was made for."""
+    kind, _, where = str(merged.values.get("generator", "")).partition(":")
+    if "size" not in merged.values and kind in GENERATORS and GENERATORS[kind].own_codec and where:
+        from raycond.models.generators.own_size import own_size
+
+        if (own := own_size(where)) is not None:
+            merged.values["size"] = own
 
 
 def _codec(codec: str | None, generator: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from raycond.evaluate.method_names import UNIFORM, WEIGHTED, kind_of
+from raycond.evaluate.method_names import UNIFORM, WEIGHTED
 from raycond.pipelines.evaluate.config import GridConfig
 from raycond.pipelines.evaluate.run import prepare, train
 from raycond.pipelines.quantize.config import QuantizeConfig
@@ -17,13 +17,12 @@ def evaluate(config: QuantizeConfig, run: QuantizeRun, runner: Runner, listing: 
     """Train students on the set, its uniform-weight twin and the baselines that `--methods` names.
 
     listing: digest of what the source lists. `run` gets the rows, the failures and the validation images that cannot be
-    read. A row has its short name, such as `ddoq`: a run has one generator and one weights mode. Raises UserError for
-    too many bad validation images.
+    read. Raises UserError for too many bad validation images.
     """
     grid = prepare(_grid(config, run), run.source, run.val, listing)
     grid.bad = run.bad  # one quarantine file has both
     train(grid, runner, config.methods)
-    run.rows = [replace(row, method=kind_of(row.method), set="") for row in grid.rows]
+    run.rows = [replace(row, set="") for row in grid.rows]
     run.failures += grid.failures
     run.overlap = grid.overlap
     run.bad = grid.bad
@@ -31,7 +30,7 @@ def evaluate(config: QuantizeConfig, run: QuantizeRun, runner: Runner, listing: 
 
 def _grid(config: QuantizeConfig, run: QuantizeRun) -> GridConfig:
     """The evaluation's configuration. Its records lie in this run's folder, so a rerun finds them."""
-    modes = {UNIFORM: "uniform", WEIGHTED: config.weights}
+    modes: dict[str, Any] = {UNIFORM: "uniform", WEIGHTED: config.weights}
     # those that the protocol would add by itself, such as the full data, must be decoded first
     baselines: Any = tuple(method for method in config.methods if method not in modes) or ("none",)
     return GridConfig(

@@ -1,7 +1,8 @@
-"""The pipelines: configuration in, files out. `quantize` is DDOQ with D4M as its uniform-weight twin."""
+"""The quantization of an image set: configuration in, files out. See `method_names.quantized_kind` for what it is."""
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Collection
 from typing import Any
@@ -16,11 +17,13 @@ from raycond.data.holdout import hold_out
 from raycond.data.quarantine import BadRecord, Limit
 from raycond.data.sources import Source
 from raycond.evaluate import protocol, table
+from raycond.evaluate.method_names import D4M, DDOQ, MGD3, quantized_kind
 from raycond.methods.quantize import codebook_file
 from raycond.models.codecs.base import Codec
 from raycond.models.codecs.registry import open_codec
 from raycond.models.generators.base import Description
-from raycond.models.generators.registry import describe
+from raycond.models.generators.own_size import own_size
+from raycond.models.generators.registry import GENERATORS, describe
 from raycond.models.students import build
 from raycond.pipelines.layout import GridLayout, Layout
 from raycond.pipelines.prepare import decoding, source_options, training_source, with_validation
@@ -74,7 +77,20 @@ def prepare(config: QuantizeConfig, index_dir: str | None = None) -> QuantizeRun
         diffusion = describe(
             config.generator, options=config.diffusion, classes=source.classes, codec=codec, size=config.size
         )
+    _warn_of_size(config)
     return QuantizeRun(layout, source, val, _codec_facts(config, config.codec, codec) if codec else None, diffusion)
+
+
+def _warn_of_size(config: QuantizeConfig) -> None:
+    """Say so where a diffusion model is to make images of another size than it was made for."""
+    kind, where = GENERATORS.parse(config.generator)
+    own = own_size(where) if kind.own_codec else None
+    if own is not None and own != config.size:
+        print(
+            f"WARNING    --size {config.size}: {config.generator} was made for images of {own} pixels and makes worse "
+            f"ones at another size; leave --size out, and give --output-size {config.size} to store them so",
+            file=sys.stderr,
+        )
 
 
 def _check_options(config: QuantizeConfig) -> Codec | None:
@@ -227,13 +243,15 @@ def _about(config: QuantizeConfig, run: QuantizeRun, codec: CodecFacts) -> dict[
     labels = range(len(run.source.classes))
     return {
         "name": config.name,
-        "method": "D4M" if config.weights == "uniform" else "DDOQ",
+        "method": _method(config, plain["diffusion"]),
         "generator": run.diffusion.name if run.diffusion else config.generator,
         "size": config.image_size,
         "channels": codec.channels,
         "codec": {"name": codec.name, "sha256": codec.digest, "channels": codec.channels},
         "seed": config.seed,
-        "config": {k: plain[k] for k in IDENTITY} | {k: plain[k] for k in SINCE if plain[k] is not None},
+        "config": {k: plain[k] for k in IDENTITY}
+        | {k: plain[k] for k in SINCE if plain[k] is not None}
+        | ({"km_expand": config.km_expand} if config.quantizer == "minibatch" else {}),
         **({"diffusion": _about_diffusion(run.diffusion, plain["diffusion"])} if run.diffusion else {}),
         "source": {
             "uri": public_uri(config.data),
@@ -242,6 +260,14 @@ def _about(config: QuantizeConfig, run: QuantizeRun, codec: CodecFacts) -> dict[
         },
         "raycond": __version__,
     }
+
+
+def _method(config: QuantizeConfig, diffusion: dict[str, Any]) -> str:
+    """The published method that this run carries out, in capitals, or what its images are."""
+    kind = quantized_kind(
+        quantizer=config.quantizer, generator=config.generator, weights=config.weights, diffusion=diffusion
+    )
+    return kind.upper() if kind in (D4M, DDOQ, MGD3) else kind
 
 
 def _about_diffusion(found: Description, options: dict[str, Any]) -> dict[str, Any]:

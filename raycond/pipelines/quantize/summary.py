@@ -75,7 +75,7 @@ def summary(run: QuantizeRun) -> str:
     if run.rows:
         lines += [table.text(run.rows), ""]
     lines.append(f"time      {run.times}")
-    if run.overlap is not None and run.overlap.shared:
+    if run.overlap is not None and run.overlap.notable:
         lines.append(f"overlap   {overlap_text(run.overlap)}")
     if run.bad:
         lines.append(
@@ -159,13 +159,13 @@ def _environment(run: QuantizeRun) -> dict[str, str]:
     where = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in run.machine.items()}
     times = {f"seconds: {stage}": f"{seconds:.1f}" for stage, seconds in run.seconds.items()}
     again = {"images made again": _counted(run.retried)} if run.retried else {}
-    overlap = {"overlap": overlap_text(run.overlap)} if run.overlap is not None and run.overlap.shared else {}
+    overlap = {"overlap": overlap_text(run.overlap)} if run.overlap is not None and run.overlap.notable else {}
     versions = {"raycond": __version__, "python": platform.python_version(), **versions}
     return {**versions, **where, **again, **overlap, **times}
 
 
 def w2_tables(run: QuantizeRun, ipcs: tuple[int, ...]) -> list[dict[str, Any]]:
-    """The W2 study averaged over the measured classes: rows with ipc, classes, centroids, weights, w2, ess, change."""
+    """The W2 study averaged over the measured classes: rows with ipc, classes, centroids, weights, w2, ess."""
     rows = []
     for ipc in sorted(ipcs):
         studies = [f["w2"] for (_, k), f in sorted(run.codebooks.items()) if k == ipc and f.get("w2")]

@@ -95,7 +95,8 @@ class ClassJob:
 class Result:
     """What became of a job: facts of the codebooks made now, by IPC, the class's bad images, and "" or what failed.
 
-    retried: reason → images that a diffusion model had to make again.
+    retried: reason → images that a diffusion model had to make again. full: the place on a full disk that the worker
+    could not write to; every other class would fail like this one.
     """
 
     label: int
@@ -104,6 +105,7 @@ class Result:
     seconds: float = 0.0
     error: str = ""
     retried: dict[str, int] = field(default_factory=dict)
+    full: str = ""
 
     @property
     def images(self) -> int:
@@ -148,6 +150,7 @@ def codebook_fingerprint(spec: WorkerSpec, label: int, ipc: int, images: str) ->
         max_pixels=c.max_pixels,
         threads=c.cpus_per_actor,
         **({} if c.max_value is None else {"max_value": c.max_value}),
+        **({"km_expand": c.km_expand} if c.quantizer == "minibatch" else {}),
     )
 
 

@@ -8,7 +8,7 @@ import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from raycond.core import records
 from raycond.core.device import require_device
-from raycond.core.errors import RaycondError, UserError
+from raycond.core.errors import RaycondError, UserError, is_full
 from raycond.core.seeds import seed_of
 from raycond.data.encoded import encode_image, pack
 from raycond.data.refs import ImageRef
@@ -108,11 +108,14 @@ class ClassWorker:
             kind=self.config.quantizer,
             seeds=[self._seed(job.label) for job, _, _ in group],
             restarts=self.config.restarts,
+            expand=self.config.km_expand,
         )
 
     def _quantize_stream(self, job: ClassJob, result: Result, start: Callable[[int, int], Stream]) -> None:
-        with tempfile.TemporaryDirectory(prefix="raycond-") as folder:
-            stream = StreamQuantizer(start, tuple(job.quantize), self._seed(job.label), f"{folder}/latents")
+        with (
+            tempfile.TemporaryDirectory(prefix="raycond-") as folder,
+            StreamQuantizer(start, tuple(job.quantize), self._seed(job.label), f"{folder}/latents") as stream,
+        ):
             encoded = self._encode(job, result, stream)
             self._save(job, result, encoded, stream.codebooks())
 
@@ -224,23 +227,22 @@ class ClassWorker:
             {ref.id: ref for ref in self.spec.source.refs(label)},
             ids,
             self.spec.source.classes.ids[label],
-            size=self.config.image_size,
-            resize=self.config.resize,
-            channels=self.spec.channels,
-            max_pixels=self.config.max_pixels,
+            **replace(self.spec.decoding, size=self.config.image_size).arguments,
         )
 
 
 @contextmanager
 def _reported(*results: Result) -> Iterator[None]:
     """An exception becomes the error of the results; the time is added to theirs, shared out."""
-    started, error = time.perf_counter(), ""
+    started, error, full = time.perf_counter(), "", ""
     try:
         yield
     except RaycondError as known:
         error = str(known)
     except Exception as unknown:
         error = "".join(traceback.format_exception(unknown)).strip()
+        if is_full(unknown):
+            full = str(getattr(unknown, "filename", None) or "a worker's disk")
     for result in results:
-        result.error = result.error or error
+        result.error, result.full = result.error or error, result.full or full
         result.seconds += (time.perf_counter() - started) / len(results)

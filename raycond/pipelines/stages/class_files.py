@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from raycond.core import files, records
-from raycond.core.errors import RaycondError, UserError
+from raycond.core.errors import RaycondError, UserError, is_full
 from raycond.core.progress import Progress
 from raycond.data.class_arrays import ArrayFiles
 from raycond.data.quarantine import BadRecord
@@ -91,6 +91,8 @@ def make_class_files(make_runner: Callable[[], Runner], spec: ClassSpec, fingerp
             for position, result in runner.tasks(spec.work, items, spec.resources):
                 label = missing[position]
                 if isinstance(result, Exception):
+                    if is_full(result):
+                        raise result
                     failures.append(_failure(spec, label, result))
                 else:
                     facts[label] = result

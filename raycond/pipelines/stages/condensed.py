@@ -7,6 +7,7 @@ from typing import Any
 
 from raycond.core import files, records
 from raycond.core.errors import UserError
+from raycond.core.lock import locked
 from raycond.sets.manifest import NAME, read_manifest
 from raycond.sets.writer import SetWriter
 
@@ -15,7 +16,8 @@ def write_set(writer: SetWriter, about: dict[str, Any], *, record: str, parts: A
     """The manifest, and whether the set was written now: it is only where it is missing, stale or damaged.
 
     about: what the manifest says of where the set comes from. record: where the completion record lies. parts: plain
-    values, such as digests, that stand for all images and weights of the set.
+    values, such as digests, that stand for all images and weights of the set. Raises UserError if another run is
+    changing the set.
     """
     output = writer.folder
     expected = records.fingerprint(
@@ -26,9 +28,10 @@ def write_set(writer: SetWriter, about: dict[str, Any], *, record: str, parts: A
         content = _unharmed(output, about, facts["manifest"])
         if content is not None:
             return content, False
-    files.sweep(output)
-    manifest = writer.write(about)
-    records.finish(record, expected, None, manifest=records.measured(files.join(output, NAME)))
+    with locked(output, "a run that writes this set"):
+        files.sweep(output)
+        manifest = writer.write(about)
+        records.finish(record, expected, None, manifest=records.measured(files.join(output, NAME)))
     return manifest, True
 
 

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+
 from raycond.core import records
-from raycond.data.overlap import ALLOWED, Overlap, overlap
+from raycond.data.overlap import ALLOWED, Overlap, looks_alike, overlap
 from raycond.data.rows import RowSource
 
 
 def require_disjoint(
     val: RowSource, train: RowSource, *, val_digest: str, train_digest: str, record: str, allow: bool
 ) -> Overlap:
-    """How many of the validation images are trained on too, byte for byte, by a sample of them.
+    """How many of the validation images are trained on too, byte for byte or as copies, by a sample of them.
 
     val_digest, train_digest: of what the two list. record: where the completion record lies. Raises UserError for more
-    than 1 %, unless that is allowed.
+    than 1 % of the same files, unless that is allowed; prints a warning where many look the same.
     """
-    expected = records.fingerprint(stage="overlap", val=val_digest, train=train_digest)
+    expected = records.fingerprint(stage="overlap", copies=True, val=val_digest, train=train_digest)
     facts = records.find(record, expected)
     if facts is None:
         seen = overlap(val, train)
-        examples = [list(pair) for pair in seen.examples]
-        records.finish(record, expected, None, checked=seen.checked, shared=seen.shared, examples=examples)
+        compared, alike = looks_alike(val, train)
+        seen = replace(seen, compared=compared, alike=alike)
+        records.finish(record, expected, None, **{**vars(seen), "examples": [list(pair) for pair in seen.examples]})
+        if seen.copies:
+            print(f"WARNING    {seen.of_copies}", file=sys.stderr)
     else:
-        seen = Overlap(facts["checked"], facts["shared"], tuple((a, b) for a, b in facts["examples"]))
+        seen = Overlap(**{**facts, "examples": tuple((a, b) for a, b in facts["examples"])})
     if not allow:
         seen.require_at_most(ALLOWED, "validation images are training images too", "--allow-overlap")
     return seen

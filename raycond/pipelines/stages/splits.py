@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
-from raycond.core import records
+from raycond.core import files, records
 from raycond.core.errors import BadImage, UserError
 from raycond.core.progress import Progress
 from raycond.data.images import Decoding, load_many
@@ -13,7 +15,7 @@ from raycond.data.labelled import pixel_writer, pixels
 from raycond.data.quarantine import BadRecord
 from raycond.data.sources import Source
 
-MAX_SPLIT_BYTES = 16 * 2**30  # of one decoded split: what a node can be expected to hold beside its work
+MAX_SPLIT_BYTES = 16 * 2**30  # of a decoded split in a remote place, which every process reads whole
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,26 @@ def forget_splits() -> None:
     pixels.cache_clear()
 
 
+def _room(output: str) -> tuple[int, str]:
+    """Bytes that a decoded split may have, and what sets the limit. A local one is mapped and read batch by batch, so
+    that only the disk does."""
+    if not files.is_local(output):
+        return MAX_SPLIT_BYTES, f"the {MAX_SPLIT_BYTES / 2**30:.0f} GiB of one that does not lie on a local disk"
+    folder = Path(files.absolute(output)).parent
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free, f"is free in {folder}"
+
+
 def _decode(name: str, source: Source, options: Decoding, output: str, remedy: str) -> tuple[int, list[BadRecord]]:
     """Write all good images to `output`; how many they are, and the bad ones."""
     refs = [ref for label in range(len(source.classes)) for ref in source.refs(label)]
     shape = (options.channels, options.size, options.size)
-    if len(refs) * math.prod(shape) > MAX_SPLIT_BYTES:
+    need, room, where = len(refs) * math.prod(shape), *_room(output)
+    if need > room:
         raise UserError(
-            f"{source.uri}: the {len(refs)} images of the {name} split are more than {MAX_SPLIT_BYTES // 2**30} "
-            f"GiB when decoded at {options.size} pixels" + (f"; {remedy}" if remedy else "")
+            f"{source.uri}: the {len(refs)} images of the {name} split take {need / 2**30:.1f} GiB when decoded at "
+            f"{options.size} pixels, more than {where}" + (f"; {remedy}" if remedy else "")
         )
     bad: list[BadRecord] = []
     with Progress(f"decode {name}", len(refs), "images") as progress, pixel_writer(output, len(refs), shape) as writer:

@@ -63,5 +63,5 @@ def _draw(axes: Any, marks: Mapping[str, Sequence[_Point]], looks: Mapping[str, 
     style.bare(axes, x="distortion", y="top-1 accuracy, %")
     low, high = min(p.distortion for p in every), max(p.distortion for p in every)
     if low > 0 and high > WIDE * low:
-        axes.set_xscale("log")
+        style.logarithmic(axes)
     return style.legend(axes, "best")

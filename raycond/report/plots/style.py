@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from itertools import cycle
 from typing import Any, NamedTuple
 
-from raycond.evaluate.method_names import FULL, METHODS, condensed, in_order
+from raycond.evaluate.method_names import FULL, METHODS, UNIFORM, WEIGHTED, in_order, kind_of
 
 INK, RULE = "#010203", "#010204"  # replaced by the page's own colors in the finished SVG
 ALL = "all images"
@@ -36,7 +36,7 @@ _OTHERS = (("#c9525c", "*"), ("#6b8e23", ">"), ("#b0673c", "<"))
 
 def looks(methods: Iterable[str]) -> dict[str, Look]:
     """A look for each method. Baselines always look the same; condensed sets take colors in table order."""
-    of_kind = {"d4m": cycle(_UNIFORM), "ddoq": cycle(_WEIGHTED)}
+    of_kind = {UNIFORM: cycle(_UNIFORM), WEIGHTED: cycle(_WEIGHTED)}
     others = cycle(_OTHERS)
     result = {}
     for method in in_order(methods):
@@ -45,8 +45,7 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
         elif method in METHODS:
             result[method] = Look(*_BASELINES[METHODS.index(method)], 1.2, 2)
         else:
-            parts = condensed(method)
-            result[method] = Look(*next(of_kind[parts.kind] if parts else others), 1.7, 3)
+            result[method] = Look(*next(of_kind.get(kind_of(method), others)), 1.7, 3)
     return result
 
 
@@ -98,6 +97,16 @@ def bare(axes: Any, *, x: str = "", y: str = "") -> None:
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(INK)
+
+
+def logarithmic(axes: Any) -> None:
+    """A logarithmic x axis with plain numbers: matplotlib's own are formulas, which `svg` leaves as text."""
+    from matplotlib import ticker
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
 
 
 def categories(axes: Any, values: Sequence[int], margin: float = 0.4) -> None:

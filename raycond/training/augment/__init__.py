@@ -10,10 +10,22 @@ from raycond.training.augment.geometry import flip, random_crop_scale, shift
 from raycond.training.augment.mixing import Mixed, cutmix, mixup
 from raycond.training.augment.patches import shuffle
 
+DRAWN = 2
+"""How crops and color jitter are drawn: as torchvision and IDC draw them since 2. Labels and records of trainings that
+were drawn in another way are of no use to one that is drawn in this."""
+
+
+def drawn(*settings: object) -> dict[str, int]:
+    """What a fingerprint has more if one of these settings, a scale of crops or values of jitter, is used."""
+    return {} if all(setting is None for setting in settings) else {"drawn": DRAWN}
+
+
 __all__ = [
+    "DRAWN",
     "Mixed",
     "cutmix",
     "dc_augment",
+    "drawn",
     "dsa",
     "dsa_operations",
     "flip",

@@ -19,7 +19,7 @@ from raycond.training.augment.geometry import mirror, take, warp
 SCALE = 1.2  # largest; the smallest is 1 / SCALE
 CROP, CUTOUT = 0.125, 0.5  # shares of a side
 BRIGHTNESS, SATURATION, CONTRAST = 1.0, 2.0, 0.5
-DC_CROP, DC_SCALE, DC_ROTATE = 4, 0.2, 45.0  # pixels, share, degrees
+DC_CROP, DC_SCALE, DC_ROTATE = 4, 0.2, 45.0  # pixels (one less to the other side), share, degrees
 
 
 def dsa(
@@ -55,7 +55,7 @@ def dsa_operations(strategy: str) -> tuple[str, ...]:
 def dc_augment(images: Tensor, generator: torch.Generator) -> Tensor:
     """What DC's evaluation does to MNIST: each image is moved, scaled or rotated, each equally likely.
 
-    Moved by up to 4 pixels along each axis, the mean of the batch's channel coming in; scaled by 0.8 … 1.2 along each
+    Moved by -4 … +3 pixels along each axis, the mean of the batch's channel coming in; scaled by 0.8 … 1.2 along each
     axis, 0 coming in; rotated by up to 45°, the mean of the batch coming in. All are bilinear, where the source scales
     by the nearest pixel and rotates by whole degrees with cubic splines.
     """
@@ -127,7 +127,7 @@ def _dc(images: Tensor, draws: int, generator: torch.Generator) -> Tensor:
     device = generator.device
     operation = torch.randint(3, (draws,), generator=generator, device=device)
     move, scale, turn = ((operation == k).to(images.dtype) for k in range(3))
-    pixels = torch.randint(-DC_CROP, DC_CROP + 1, (2, draws), generator=generator, device=device) * move
+    pixels = torch.randint(-DC_CROP, DC_CROP, (2, draws), generator=generator, device=device) * move
     sizes = 1 + (2 * _uniform((2, draws), images, generator) - 1) * DC_SCALE * scale
     angle = (2 * _uniform((draws,), images, generator) - 1) * math.radians(DC_ROTATE) * turn
     cos, sin = angle.cos(), angle.sin() * (height / width)

@@ -109,7 +109,7 @@ def test_logit_scale_is_bounded() -> None:
     with torch.no_grad():
         run.net.logit_scale.fill_(9.0)  # type: ignore[operator, union-attr]
     run.loss_of(torch.arange(16))
-    assert float(run.net.logit_scale) == pytest.approx(MAX_SCALE)  # type: ignore[arg-type]
+    assert run.net.logit_scale.item() == pytest.approx(MAX_SCALE)  # type: ignore[arg-type]
 
 
 def test_captions_that_are_too_long() -> None:

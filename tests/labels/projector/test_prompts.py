@@ -8,7 +8,7 @@ import torch
 
 from raycond.core.errors import UserError
 from raycond.data.classes import Classes
-from raycond.labels.projector.prompts import TEMPLATES, class_names, class_texts, text_head
+from raycond.labels.projector.prompts import TEMPLATES, class_names, class_texts, templates_of, text_head
 from raycond.models.clip import open_clip_model
 from tests.labels.clips import THREE, saved
 
@@ -28,7 +28,19 @@ def test_a_class_without_a_name(name: str) -> None:
         class_texts(classes, TEMPLATES["photo"])
 
 
-@pytest.mark.parametrize("templates", [(), ("a photo",), ("{} and {}",)])
+def test_imagenets_texts_are_open_clips() -> None:
+    templates = templates_of(["imagenet"])
+    assert templates is not None
+    classes = Classes(("n02012849", "n03126707", "dog"), ("crane", "crane (machine)", "my_dog"))
+    texts = class_texts(classes, templates)
+    for of_class, name in zip(texts, ("crane bird", "construction crane", "my dog"), strict=True):
+        assert of_class == [template(name) for template in open_clip.OPENAI_IMAGENET_TEMPLATES]
+    assert templates_of(["photo"]) == TEMPLATES["photo"]
+    assert templates_of(["the {curated}"]) == ("the {curated}",)
+    assert templates_of(["imagenet", "photo"]) is None
+
+
+@pytest.mark.parametrize("templates", [(), ("a photo",), ("{} and {}",), ("{} and {curated}",)])
 def test_templates_without_a_place_for_the_name(templates: tuple[str, ...]) -> None:
     with pytest.raises(UserError, match="templates"):
         class_texts(THREE, templates)

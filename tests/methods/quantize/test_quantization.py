@@ -28,10 +28,10 @@ def books(points: Tensor, counts: list[int], kind: str, seed: int = 7) -> list[C
 
 
 def stream(points: Tensor, counts: list[int], spill: Path, chunk: int, seed: int = 7) -> list[Codebook]:
-    quantizer = StreamQuantizer(Clvq, counts, seed, str(spill))
-    for part in points.split(chunk):
-        quantizer.add(part)
-    return quantizer.codebooks()
+    with StreamQuantizer(Clvq, counts, seed, str(spill)) as quantizer:
+        for part in points.split(chunk):
+            quantizer.add(part)
+        return quantizer.codebooks()
 
 
 def same(a: Codebook, b: Codebook) -> bool:

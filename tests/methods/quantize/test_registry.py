@@ -20,7 +20,9 @@ def test_every_quantizer_opens() -> None:
 
 
 def test_an_unknown_quantizer_gets_the_nearest_name() -> None:
-    with pytest.raises(UserError, match=r"--quantizer loyd: not one of lloyd, clvq, faiss, gmm; did you mean lloyd\?"):
+    with pytest.raises(
+        UserError, match=r"--quantizer loyd: not one of lloyd, clvq, minibatch, faiss, gmm; did you mean lloyd\?"
+    ):
         open_quantizer("loyd")
     with pytest.raises(UserError, match=r"--quantizer: expected one of lloyd, .* did you mean lloyd\?"):
         load_config({"data": "x", "quantizer": "loyd"})

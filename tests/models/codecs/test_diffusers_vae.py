@@ -131,7 +131,7 @@ def test_a_tiny_autoencoder_has_no_posterior(tmp_path: Path) -> None:
 
 
 @KINDS
-@pytest.mark.parametrize("where", ["stabilityai/sd-vae-ft-mse", "nobody/nothing@main", "a/b/c"])
+@pytest.mark.parametrize("where", ["stabilityai/sd-vae-ft-mse", "nobody/nothing@main"])
 def test_hub_names_without_a_network_say_what_to_do(kind: str, where: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
@@ -141,6 +141,15 @@ def test_hub_names_without_a_network_say_what_to_do(kind: str, where: str, tmp_p
     assert f"--codec {kind}" in text
     assert repr(where.partition("@")[0]) in text
     assert f"copy its folder (config.json and *.safetensors) here and give {kind}:FOLDER" in text
+
+
+@KINDS
+@pytest.mark.parametrize("where", ["/models/none", "./none", "~/none", "a/b/c"])
+def test_a_path_that_does_not_exist_is_no_name_of_the_hub(kind: str, where: str) -> None:
+    with pytest.raises(UserError, match="no such folder; give one with config.json and") as caught:
+        open_codec(f"{kind}:{where}")
+    assert "huggingface" not in str(caught.value)
+    assert "network" not in str(caught.value)
 
 
 @KINDS
@@ -186,8 +195,9 @@ def test_damaged_folders(tmp_path: Path, damage: str) -> None:
         weights.unlink()
     else:
         save_file({"other": torch.ones(1)}, weights, {"format": "pt"})
-    with pytest.raises(UserError, match=f"cannot load AutoencoderKL from '{folder}'"):
+    with pytest.raises(UserError, match=f"cannot load AutoencoderKL from '{folder}', which must hold config.json") as e:
         open_codec(f"kl:{folder}")
+    assert "network" not in str(e.value)
 
 
 def test_the_other_kind_of_model_is_refused(tmp_path: Path) -> None:

@@ -178,9 +178,16 @@ def test_names_may_have_braces(saved: dict[str, tuple[Any, str]]) -> None:
     assert described.conditions == ("{odd} {0}",)
 
 
+def test_a_prompt_can_be_the_whole_line_of_synonyms(saved: dict[str, tuple[Any, str]]) -> None:
+    generator = opened(saved["sd"][1], replace(OPTIONS, prompt="{synset}"))
+    lines = ("tench, Tinca tinca", "English springer, English springer spaniel", "cassette player")
+    assert generator.description is not None
+    assert generator.description.conditions == lines
+
+
 @pytest.mark.parametrize("prompt", ["{label}", "{0}", "{", "{name.x}"])
 def test_wrong_templates(prompt: str, saved: dict[str, tuple[Any, str]]) -> None:
-    with pytest.raises(UserError, match=r"expected text with \{name\} and \{id\}"):
+    with pytest.raises(UserError, match=r"expected text with \{name\}, \{synset\} or \{id\}"):
         opened(saved["sd"][1], replace(OPTIONS, prompt=prompt))
 
 

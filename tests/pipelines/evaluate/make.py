@@ -14,12 +14,13 @@ from raycond.evaluate.results import Row, read_parquet
 from raycond.pipelines.evaluate.config import GridConfig, load_grid_config
 from raycond.pipelines.quantize.run import quantize
 from tests.pipelines.quantize.make import config, data
+from tests.support.methods import SQRT, UNIFORM
 
 STUDENT = "mlp-w4"
 OPTIONS: dict[str, Any] = {"students": (STUDENT,), "seeds": (0,), "changes": {"steps": 5, "checks": 2}}
 # differ from run to run: all other columns of results.csv and results.parquet must not
 MEASURED = ("seconds", "memory")
-ROWS = [(method, ipc) for method in ("random", "medoid", "d4m vae", "ddoq vae sqrt") for ipc in ("1", "3")]
+ROWS = [(method, ipc) for method in ("random", "medoid", UNIFORM, SQRT) for ipc in ("1", "3")]
 WITH_FULL = [*ROWS, ("full", "")]  # of a grid with the defaults, in the order of its files
 
 

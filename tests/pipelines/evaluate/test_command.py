@@ -16,6 +16,7 @@ from raycond.pipelines.evaluate import trial as cells_module
 from raycond.sets.reader import open_set
 from tests.pipelines.evaluate.make import methods, table
 from tests.pipelines.quantize.make import CLASSES
+from tests.support.methods import DENSITY, SQRT, UNIFORM
 
 SMALL = ["--runner", "local", "--students", "mlp-w4", "--seeds", "0", "--set", "steps=5"]
 
@@ -45,7 +46,7 @@ def test_a_grid_from_beginning_to_end(run: Path, tmp_path: Path, capsys: pytest.
     assert evaluate(*arguments, *more, *SMALL, "checks=2") == 0
     shown = capsys.readouterr()
     assert shown.out == (out / "summary.txt").read_text()
-    names = ("random", "medoid", "el2n", "d4m vae", "ddoq vae density")
+    names = ("random", "medoid", "el2n", UNIFORM, DENSITY)
     assert methods(out) == [(name, "1") for name in names]
     assert all(name in shown.out for name in names)
     assert "trainings  5 now, 0 before" in shown.out
@@ -63,7 +64,7 @@ def test_by_default_beside_the_set(run: Path, tmp_path: Path, monkeypatch: pytes
     own = copied(run, tmp_path / "own")
     monkeypatch.chdir(tmp_path)
     assert evaluate("--sets", "own/set", "--baselines", "none", "--ipc", "1", "--weights", "sqrt", *SMALL) == 0
-    assert methods(own / "grid") == [("ddoq vae sqrt", "1")]
+    assert methods(own / "grid") == [(SQRT, "1")]
     monkeypatch.chdir(own)
     assert evaluate("--out", "grid", "--resume") == 0
     assert len(table(own / "grid")) == 1

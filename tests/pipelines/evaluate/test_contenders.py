@@ -14,6 +14,7 @@ from raycond.pipelines.evaluate.contenders import Baseline, Baselines, OpenedSet
 from raycond.sets.reader import open_set
 from tests.pipelines.evaluate.make import copied, rewrite
 from tests.sets import make
+from tests.support.methods import DENSITY, MEDOIDS_UNIFORM, SQRT, UNIFORM
 
 
 @pytest.mark.parametrize(
@@ -52,31 +53,34 @@ def names(sets: list[OpenedSet], *weights: str) -> list[tuple[str, str]]:
 
 def test_names_of_quantized_sets(tmp_path: Path) -> None:
     one, plain = sets_of(tmp_path, one={}, plain={"weights": "uniform", "method": "D4M"})
-    assert names([one]) == [("d4m vae", "uniform"), ("ddoq vae sqrt", "sqrt")]
-    assert names([plain]) == [("d4m vae", "uniform")]
-    assert names([plain], "density", "uniform") == [("ddoq vae density", "density"), ("d4m vae", "uniform")]
-    assert names([one], "sqrt", "sqrt") == [("ddoq vae sqrt", "sqrt")]
+    assert names([one]) == [(UNIFORM, "uniform"), (SQRT, "sqrt")]
+    assert names([plain]) == [(UNIFORM, "uniform")]
+    assert names([plain], "density", "uniform") == [(DENSITY, "density"), (UNIFORM, "uniform")]
+    assert names([one], "sqrt", "sqrt") == [(SQRT, "sqrt")]
     # a label where names collide, and then on all of the set's names: a weighted one must find its uniform twin
     assert names([one, plain]) == [
-        ("d4m vae [one]", "uniform"),
-        ("ddoq vae sqrt [one]", "sqrt"),
-        ("d4m vae [plain]", "uniform"),
+        ("decoded centroids (vae, uniform) [one]", "uniform"),
+        ("decoded centroids (vae, sqrt) [one]", "sqrt"),
+        ("decoded centroids (vae, uniform) [plain]", "uniform"),
     ]
-    assert names([one, plain], "sqrt") == [("ddoq vae sqrt [one]", "sqrt"), ("ddoq vae sqrt [plain]", "sqrt")]
+    assert names([one, plain], "sqrt") == [
+        ("decoded centroids (vae, sqrt) [one]", "sqrt"),
+        ("decoded centroids (vae, sqrt) [plain]", "sqrt"),
+    ]
 
 
 def test_names_of_generators_and_of_other_methods(tmp_path: Path) -> None:
     sets = sets_of(tmp_path, a={}, b={"generator": "medoid", "weights": "density"}, dm={"method": "DM"})
     assert names(sets) == [
-        ("d4m vae", "uniform"),
-        ("ddoq vae sqrt", "sqrt"),
-        ("d4m medoid", "uniform"),
-        ("ddoq medoid density", "density"),
+        (UNIFORM, "uniform"),
+        (SQRT, "sqrt"),
+        (MEDOIDS_UNIFORM, "uniform"),
+        ("medoids (medoid, density)", "density"),
         ("dm", "uniform"),
-        ("dm sqrt", "sqrt"),
+        ("dm (sqrt)", "sqrt"),
     ]
     sets += sets_of(tmp_path, more={"method": "DM", "weights": "uniform"})
-    assert names(sets[2:]) == [("dm [dm]", "uniform"), ("dm sqrt [dm]", "sqrt"), ("dm [more]", "uniform")]
+    assert names(sets[2:]) == [("dm [dm]", "uniform"), ("dm (sqrt) [dm]", "sqrt"), ("dm [more]", "uniform")]
 
 
 def test_ipc_that_one_set_lacks(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from raycond.pipelines.evaluate import live
 from raycond.pipelines.evaluate.live import LiveTable
 from raycond.pipelines.evaluate.trial import Trial
 from tests.pipelines.evaluate.trial import Broken, cell
+from tests.support.methods import UNIFORM
 from tests.support.terminal import Terminal
 
 
@@ -51,7 +52,7 @@ def shown(stream: io.StringIO, table: LiveTable) -> list[str]:
 
 def play(stream: io.StringIO) -> tuple[LiveTable, list[str]]:
     """Four trainings, of which one was finished before, and what a terminal shows in the end."""
-    one, two, three = trial("random"), trial("medoid"), trial("d4m vae")
+    one, two, three = trial("random"), trial("medoid"), trial(UNIFORM)
     with LiveTable(4, [row(trial("random", seed=1), 40.0)], stream) as table:
         for each in (one, two, three):
             table.started(each)
@@ -70,10 +71,10 @@ def test_a_terminal_shows_the_table_what_runs_and_what_failed() -> None:
     (progress,) = (line for line in lines if line.startswith("train "))
     assert re.fullmatch(r"train      2/4 trainings  .* left  medoid ipc1 mlp-w4 seed0 43\.8 %", progress)
     assert "  random ipc1 mlp-w4 seed0: 31.2 % after epoch 1" in lines
-    assert "1 failed, the last: d4m vae ipc1 mlp-w4 seed0: out of memory" in lines
+    assert "1 failed, the last: decoded centroids (vae, uniform) ipc1 mlp-w4 seed0: out of memory" in lines
     assert not any("against" in line for line in lines)  # differences are for the end
     assert [r.method for r in table.rows] == ["random", "medoid"]
-    assert table.failures == ["d4m vae ipc1 mlp-w4 seed0: out of memory"]
+    assert table.failures == ["decoded centroids (vae, uniform) ipc1 mlp-w4 seed0: out of memory"]
 
 
 def test_in_the_end_only_progress_is_left_for_the_summary_to_follow() -> None:
@@ -93,7 +94,7 @@ def test_elsewhere_there_are_lines() -> None:
     assert "\r" not in stream.getvalue()
     lines = stream.getvalue().splitlines()
     assert lines[0].startswith("train      1/4 trainings")
-    assert "d4m vae ipc1 mlp-w4 seed0 failed: out of memory" in lines
+    assert "decoded centroids (vae, uniform) ipc1 mlp-w4 seed0 failed: out of memory" in lines
     assert lines[-1].startswith("train      2/4 trainings")
     assert (len(table.rows), len(table.failures)) == (2, 1)
 
@@ -120,10 +121,10 @@ def test_before_anything_has_ended_there_is_no_table() -> None:
 
 
 def test_a_method_in_brackets_is_no_markup() -> None:
-    stream, named = Terminal(), trial("d4m vae [bold]")
+    stream, named = Terminal(), trial("decoded centroids (vae, uniform) [bold]")
     with LiveTable(1, [], stream) as table:
         table.done(named, result(named, 50.0))
-        assert any(line.startswith("d4m vae [bold]") for line in shown(stream, table))
+        assert any(line.startswith("decoded centroids (vae, uniform) [bold]") for line in shown(stream, table))
 
 
 def test_an_interrupt_passes_and_gives_the_terminal_back() -> None:

@@ -59,7 +59,7 @@ def test_two_steps_and_one_test_whatever_the_protocol(protocol: str, monkeypatch
         train_and_test(train, test, **options)
 
     monkeypatch.setattr(memory, "train_and_test", train)
-    small = preset(protocol).override(batch=10)
+    small = preset(protocol).override(batch=10, view_size=None)
     found = measure(cell(Path(), train=Broken(), protocol=small))  # needs no file of the cell
     assert (found.bytes > 10**7, found.device_bytes) == (True, 0)
     p = seen["protocol"]

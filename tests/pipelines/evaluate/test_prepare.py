@@ -211,6 +211,27 @@ def test_the_source_is_opened_as_the_set_was_made(tmp_path: Path) -> None:
     assert len(open_source(str(tmp_path / "data"), index_dir="").classes) == 4
 
 
+def test_a_set_is_not_tested_on_what_it_was_made_from(tmp_path: Path) -> None:
+    """A share that is held out only now was in the set's source; so were other images, with another seed or share."""
+    data(tmp_path / "data")
+    only = str(tmp_path / "data" / "train")
+    held = made_run(tmp_path, "held", data=only, val_share=0.25)
+    found = prepare(grid_config(held, tmp_path / "out"))
+    assert found.source is not None
+    assert (len(found.source.refs(0)), len(found.val.refs(0))) == (9, 3)
+    seen = made_run(tmp_path, "seen", data=only)
+    with pytest.raises(UserError, match=r"must not be tested on\. Give --val URI .* or make the set with --val-share"):
+        prepare(grid_config(seen, tmp_path / "out"))
+    for runs, share in (([seen], 0.25), ([held], 0.5), ([held, seen], 0.25)):
+        config = grid_config(runs, tmp_path / "out", val_share=share)
+        with pytest.raises(UserError, match=rf"--val-share {share}: .*/set was made without holding these images out"):
+            prepare(config)
+    assert prepare(grid_config([held, seen], tmp_path / "out", allow_overlap=True)).val.refs(0) == found.val.refs(0)
+    another = made_run(tmp_path, "another", data=only, val_share=0.25, seed=1)
+    with pytest.raises(UserError, match=r"another/set was made without .* make it with --val-share 0.25 --seed 0"):
+        prepare(grid_config([held, another], tmp_path / "out"))
+
+
 def test_nothing_is_written(run: Path, tmp_path: Path) -> None:
     before = contents(run)
     prepare(grid_config(run, tmp_path / "out", baselines=("full", "herding"), scores=True))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from raycond.core.errors import UserError
+from raycond.evaluate import results
 from raycond.evaluate.cell import Cell
 from raycond.evaluate.results import Row
 from raycond.pipelines.evaluate import trial as cells_module
@@ -31,6 +33,7 @@ from tests.pipelines.evaluate.make import (
     table,
 )
 from tests.pipelines.quantize.make import config, contents, data, rewritten, stamps
+from tests.support.methods import SQRT, UNIFORM
 
 
 def broken(monkeypatch: pytest.MonkeyPatch, error: BaseException, after: int = 0, method: str = "") -> list[str]:
@@ -82,7 +85,7 @@ def test_summary_and_report_hold_the_rows(whole: Path) -> None:
     for method, _ in WITH_FULL:
         assert method in text
         assert f">{method}<" in page
-    assert "mlp-w4, protocol quick: top-1 %, last step, mean ± standard deviation over 2 seeds" in text
+    assert "mlp-w4, protocol quick: top-1 %, last step, mean ± standard deviation (n - 1) over 2 seeds" in text
     assert "trainings  18 now, 0 before" in text
     for name in ("results.csv, .parquet", "report.html"):
         assert f"{whole}/{name}" in text
@@ -194,11 +197,11 @@ def test_changed_set_and_source(tmp_path: Path) -> None:
     options = grid_config(run, out)
     assert trained(options) == 9
     quantize(config(tmp_path / "data", run, weights="density"))  # at IPC 1 the file stays as it is
-    assert trained(options) == 2 + 2  # medoid and d4m at IPC 3, and the new ddoq rows
+    assert trained(options) == 2 + 2  # medoid and uniform weights at IPC 3, and the new weights
     (tmp_path / "data" / "train" / "ant" / "ant_0.png").write_bytes(png(999))
-    before = table(out)
+    before = results.read_parquet(str(out / "results.parquet"))
     assert trained(options) == 2 + 2 + 1  # random, medoid, full
-    assert table(out) != before
+    assert results.read_parquet(str(out / "results.parquet")) != before
     (tmp_path / "data" / "val" / "ant" / "ant_0.png").write_bytes(png(998))
     assert trained(options) == 9
     evaluate_grid(grid_config(run, tmp_path / "fresh"))
@@ -227,11 +230,11 @@ def test_failed_trainings_are_listed_and_tried_again(
 ) -> None:
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        broken(patch, RuntimeError("out of memory"), method="ddoq")
+        broken(patch, RuntimeError("out of memory"), method=SQRT)
         found = evaluate_grid(grid_config(run, out, seeds=(0, 1)))
-    names = [f"ddoq vae sqrt ipc{ipc} mlp-w4 seed{seed}" for ipc in (1, 3) for seed in (0, 1)]
+    names = [f"{SQRT} ipc{ipc} mlp-w4 seed{seed}" for ipc in (1, 3) for seed in (0, 1)]
     assert sorted(found.failures) == [f"{name}: RuntimeError('out of memory')" for name in names]
-    assert methods(out) == [row for row in WITH_FULL if "ddoq" not in row[0]]
+    assert methods(out) == [row for row in WITH_FULL if row[0] != SQRT]
     text, page = (out / "summary.txt").read_text(), (out / "report.html").read_text()
     assert "FAILED     4 trainings" in text
     assert "trainings  18 now, 0 before" in text
@@ -273,9 +276,10 @@ def test_nothing_but_failures(run: Path, tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_source_that_is_too_large_to_decode(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], remedy: str
 ) -> None:
-    monkeypatch.setattr(splits, "MAX_SPLIT_BYTES", 48 * 192 - 1)
-    with pytest.raises(UserError, match=rf"the 48 images of the train split are more .*; {remedy}$"):
-        evaluate_grid(grid_config(run, tmp_path, **options))
+    with monkeypatch.context() as patch:
+        patch.setattr(splits.shutil, "disk_usage", lambda _: SimpleNamespace(free=48 * 192 - 1))
+        with pytest.raises(UserError, match=rf"the 48 images of the train split take .*; {remedy}$"):
+            evaluate_grid(grid_config(run, tmp_path, **options))
     assert not evaluate_grid(grid_config(run, tmp_path, baselines=("random",))).failures
 
 
@@ -284,7 +288,7 @@ def test_a_loss_that_explodes_is_a_failure(run: Path, tmp_path: Path) -> None:
     changes = {"steps": 5, "lr": 1e30, "optimizer": "sgd"}
     found = evaluate_grid(grid_config(run, tmp_path / "out", **options, changes=changes))
     (failure,) = found.failures
-    assert failure.startswith("d4m vae ipc1 mlp-w4 seed0: student mlp-w4, seed 0: the loss is ")
+    assert failure.startswith(f"{UNIFORM} ipc1 mlp-w4 seed0: student mlp-w4, seed 0: the loss is ")
 
 
 def test_medoid_that_is_gone_from_the_source(run: Path, tmp_path: Path) -> None:

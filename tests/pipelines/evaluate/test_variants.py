@@ -17,11 +17,12 @@ from raycond.pipelines.evaluate.run import evaluate_grid
 from raycond.pipelines.evaluate.summary import GridRun
 from raycond.sets.reader import open_set
 from tests.pipelines.evaluate.make import WITH_FULL, grid_config, made_run, methods, stored, table
+from tests.support.methods import DENSITY, SQRT, UNIFORM
 
 
 def test_weights(run: Path, tmp_path: Path) -> None:
     evaluate_grid(grid_config(run, tmp_path, weights=("density", "sqrt", "density"), ipc=(3,), baselines=("none",)))
-    assert methods(tmp_path) == [("ddoq vae sqrt", "3"), ("ddoq vae density", "3")]
+    assert methods(tmp_path) == [(SQRT, "3"), (DENSITY, "3")]
     assert [(row.weights, row.set) for row in stored(tmp_path)] == [("sqrt", "run"), ("density", "run")]
 
 
@@ -30,7 +31,7 @@ def test_two_sets_of_one_name_get_labels(run: Path, tmp_path: Path) -> None:
     other = made_run(run.parent, "other", seed=1, batch=4)
     evaluate_grid(grid_config([run, other], tmp_path, ipc=(1,), baselines=("none",)))
     assert {row.method: row.set for row in stored(tmp_path)} == {
-        f"{kind} [{name}]": name for kind in ("d4m vae", "ddoq vae sqrt") for name in ("run", "other")
+        f"{kind} [{name}]": name for kind in (UNIFORM, SQRT) for name in ("run", "other")
     }
     assert "run, other: evaluation" in (tmp_path / "report.html").read_text()
 
@@ -73,7 +74,7 @@ def test_scores_with_hard_labels(run: Path, tmp_path: Path) -> None:
     assert found.baselines == ("random", "medoid", "full")
     assert variants(found) == {("own", "hard", 3), ("plain", "hard", 3), ("own", "hard", None)}
     assert len(found.rows) == 2 * 4 + 1
-    assert [score.method for score in found.scores] == ["medoid", "d4m vae", "ddoq vae sqrt"]
+    assert [score.method for score in found.scores] == ["medoid", UNIFORM, SQRT]
     for score in found.scores:
         assert None not in (score.hlr, score.ior, score.lrs, score.ars)
     text, page = (tmp_path / "summary.txt").read_text(), (tmp_path / "report.html").read_text()

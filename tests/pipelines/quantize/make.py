@@ -21,7 +21,7 @@ OPTIONS: dict[str, Any] = {
     "evaluate": False,
     "students": ("convnet3-w8",),
     "seeds": (0,),
-    "methods": ("random", "medoid", "d4m", "ddoq", "full"),
+    "methods": ("random", "medoid", "uniform", "weighted", "full"),
 }
 
 

@@ -31,13 +31,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def local(root: Path) -> Path:
     """What the in-process runner makes."""
-    quantize(config(root, root / "local", evaluate=True, methods=("ddoq",), ipc=(1, 3)))
+    quantize(config(root, root / "local", evaluate=True, methods=("weighted",), ipc=(1, 3)))
     return root / "local"
 
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_same_bytes_and_accuracies_as_in_one_process(root: Path, local: Path) -> None:
-    options = {"evaluate": True, "methods": ("ddoq",), "ipc": (1, 3), "runner": "ray"}
+    options = {"evaluate": True, "methods": ("weighted",), "ipc": (1, 3), "runner": "ray"}
     run = quantize(config(root, root / "ray", **options))
     assert run.machine["actors"] == "as many as fit"
     assert (run.machine["nodes"], run.machine["cpus"]) == (2, 4)
@@ -129,7 +129,7 @@ def test_signal_leaves_no_ray_process_and_the_run_goes_on(
     root: Path, local: Path, tmp_path: Path, children: list[psutil.Process], sent: signal.Signals
 ) -> None:
     out = tmp_path / "out"
-    arguments = ["--data", str(root), "--out", str(out), "--students", "convnet3-w8", "--methods", "random", "ddoq"]
+    arguments = ["--data", str(root), "--out", str(out), "--students", "convnet3-w8", "--methods", "random", "weighted"]
     arguments += ["--seeds", *map(str, range(40))]
     with _started(arguments, RAY_ADDRESS="local") as process:
         while not list(out.glob("work/cells/*")):
@@ -145,7 +145,7 @@ def test_signal_leaves_no_ray_process_and_the_run_goes_on(
     assert _gone(children)
 
     done = len(list(out.glob("work/cells/*")))
-    run = quantize(config(root, out, evaluate=True, methods=("random", "ddoq"), seeds=tuple(range(3))))
+    run = quantize(config(root, out, evaluate=True, methods=("random", "weighted"), seeds=tuple(range(3))))
     assert run.computed == {"condense": 0, "write": 0}
     assert done >= 1
     assert contents(out / "set") == contents(local / "set")

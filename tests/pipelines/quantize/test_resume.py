@@ -104,7 +104,7 @@ def test_changed_option_redoes_what_depends_on_it(
     "options", [{"actors": 3}, {"max_bad": "50%"}, {"evaluate": True}, {"classes_at_once": 2}, {"decode_threads": 3}]
 )
 def test_option_that_changes_no_byte_redoes_no_class(source: Path, copy: Path, options: dict[str, Any]) -> None:
-    run = quantize(config(source, copy, **options, methods=("d4m",)))
+    run = quantize(config(source, copy, **options, methods=("uniform",)))
     assert run.computed == {"condense": 0, "write": 0}
 
 
@@ -188,7 +188,7 @@ def test_damaged_file_is_made_again(source: Path, whole: Path, copy: Path, name:
 
 
 def test_evaluation_resumes_cell_by_cell(source: Path, copy: Path) -> None:
-    options = {"evaluate": True, "methods": ("random", "ddoq"), "ipc": (1, 3)}
+    options = {"evaluate": True, "methods": ("random", "weighted"), "ipc": (1, 3)}
     first = quantize(config(source, copy, **options))
     assert len(first.rows) == 4
 
@@ -199,17 +199,17 @@ def test_evaluation_resumes_cell_by_cell(source: Path, copy: Path) -> None:
         return {name.removesuffix(".done.json").rpartition("-")[0] for name in written}  # without the digest
 
     assert cells(options) == set()
-    assert cells({**options, "seeds": (0, 1)}) == {f"{m}-convnet3-w8-seed1" for m in _names("random", "ddoq")}
+    assert cells({**options, "seeds": (0, 1)}) == {f"{m}-convnet3-w8-seed1" for m in _names("random", "weighted")}
     assert cells({**options, "students": ("convnet3-w8", "mlp-w4")}) == {
-        f"{m}-mlp-w4-seed0" for m in _names("random", "ddoq")
+        f"{m}-mlp-w4-seed0" for m in _names("random", "weighted")
     }
     # weights are of ddoq alone, and random images of nobody
-    density = {name.replace("sqrt", "density") for name in _names("ddoq")}
+    density = {name.replace("sqrt", "density") for name in _names("weighted")}
     assert cells({**options, "weights": "density"}) == {f"{name}-convnet3-w8-seed0" for name in density}
     # the full data, which this protocol would add to a grid, is decoded only for a row that was asked for
     assert not (copy / "work" / "pixels" / "train.npz").exists()
 
 
 def _names(*methods: str) -> list[str]:
-    full = {"ddoq": "ddoq-vae-sqrt"}
+    full = {"weighted": "ddoq-vae-sqrt"}
     return [f"{full.get(method, method)}-ipc{ipc}" for method in methods for ipc in (1, 3)]

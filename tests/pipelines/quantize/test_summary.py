@@ -10,6 +10,7 @@ from raycond.evaluate.table import Row
 from raycond.pipelines.quantize.run import quantize
 from raycond.pipelines.quantize.summary import QuantizeRun, build_report, summary, w2_tables
 from tests.pipelines.quantize.make import CLASSES, config, data
+from tests.support.methods import SQRT
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +58,16 @@ def test_w2_is_the_mean_of_the_measured_classes(run: QuantizeRun) -> None:
     assert run.codebooks[2, 3]["w2"] is None
 
 
+def test_as_many_images_as_the_class_has(tmp_path: Path) -> None:
+    """Nothing is lost then, and no change against a distance of 0 can be named."""
+    made = config(data(tmp_path / "data", train=3), tmp_path / "out", w2_classes=2)
+    found = quantize(made)
+    assert found.manifest["cells"]["ipc3"]["distortion"] == [0.0] * len(CLASSES)
+    assert "Distance to the real latents" in Path(found.layout.report).read_text()
+
+
 def test_accuracies_come_first(run: QuantizeRun) -> None:
-    rows = [Row("ddoq", 1, "convnet3", seed, 50.0, 50.0, 1, 1.0, 4, "quick") for seed in (0, 1)]
+    rows = [Row(SQRT, 1, "convnet3", seed, 50.0, 50.0, 1, 1.0, 4, "quick") for seed in (0, 1)]
     text = summary(QuantizeRun(run.layout, run.source, None, rows=rows))
     assert "50.0 ± 0.0" in text.split("time ")[0]
     assert run.layout.results in text

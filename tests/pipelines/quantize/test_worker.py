@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from raycond.core import files, records
 from raycond.core.device import require_device
 from raycond.core.errors import UserError
+from raycond.data.encoded import unpack
 from raycond.data.sources import open_source
 from raycond.methods.quantize import codebook_file
 from raycond.pipelines.layout import Layout
@@ -36,6 +40,20 @@ def test_job_leaves_a_codebook_and_images_with_records(tmp_path: Path) -> None:
         assert int(book.codebook.counts.sum()) == result.facts[ipc]["images"] == 12
     assert files.exists(records.record_of(job.layout.images("vae", 3, 2)))
     assert not files.exists(job.layout.images("vae", 1, 2))
+
+
+def test_medoids_are_decoded_as_what_was_encoded(tmp_path: Path) -> None:
+    """12 bits in 16: without the largest value they would be nearly black."""
+    values = np.linspace(0, 4095, 64).astype(np.uint16).reshape(8, 8)
+    for k in range(3):
+        (tmp_path / "data" / "a").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values[:, ::-1] if k else values).save(tmp_path / "data" / "a" / f"{k}.png")
+    job = spec(tmp_path / "data", tmp_path / "out", max_value=4095)
+    (result,) = ClassWorker(job, "cpu").process([ClassJob(0, {1: "one"}, {"medoid": [1]})])
+    assert result.error == ""
+    (image,) = unpack(job.layout.images("medoid", 1, 0))
+    with Image.open(io.BytesIO(image)) as picture:
+        assert np.asarray(picture).max() == 255
 
 
 @pytest.mark.parametrize("together", [1, 4])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -84,13 +86,21 @@ def test_bad_images_are_left_out_and_told_also_from_the_record(root: Path, tmp_p
 def test_too_large_a_split_is_refused_with_what_to_do(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(splits, "MAX_SPLIT_BYTES", 12 * 3 * 64)
+    def disk(free: int) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+
+    monkeypatch.setattr(splits, "MAX_SPLIT_BYTES", 0)  # of remote places only: a local split is read from its file
+    disk(12 * 3 * 64)
     assert decode_split("train", source(root), "one", IMAGES, str(tmp_path / "fits.safetensors")).images == 12
-    monkeypatch.setattr(splits, "MAX_SPLIT_BYTES", 12 * 3 * 64 - 1)
-    out = tmp_path / "out.safetensors"
-    with pytest.raises(UserError, match=r"the 12 images of the train split are more .* at 8 pixels; leave full out"):
+    disk(12 * 3 * 64 - 1)
+    out = tmp_path / "deep" / "out.safetensors"
+    message = r"the 12 images of the train split take .* at 8 pixels, more than is free in .*; leave full out"
+    with pytest.raises(UserError, match=message):
         decode_split("train", source(root), "one", IMAGES, str(out), "leave full out")
     assert not out.exists()
+    disk(10**9)
+    with pytest.raises(UserError, match="more than the 0 GiB of one that does not lie on a local disk"):
+        decode_split("train", source(root), "one", IMAGES, "memory://splits/train.safetensors")
 
 
 def test_not_one_good_image(root: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from tests.support.ray_workers import one_killed
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 # long enough for the group of workers to be caught in the middle
-OPTIONS: dict[str, Any] = {"runner": "ray", "workers": 2, "steps": 1200, "log_every": 25, "checkpoint_every": 50}
+OPTIONS: dict[str, Any] = {"runner": "ray", "workers": 2, "steps": 2400, "log_every": 25, "checkpoint_every": 50}
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +22,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return data(tmp_path_factory.mktemp("source"))
 
 
-@pytest.mark.skipif("RAYCOND_LONG" not in os.environ, reason="by hand: the projector's takes the same path")
 @pytest.mark.usefixtures("ray_cluster")
 def test_killed_worker(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
