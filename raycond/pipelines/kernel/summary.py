@@ -21,7 +21,7 @@ from raycond.pipelines.kernel.scores import ScoredSnapshot
 from raycond.pipelines.kernel.supports import Support
 from raycond.pipelines.kernel.training_images import Pool
 from raycond.pipelines.layout import KernelLayout
-from raycond.report import LearnedSupport, Picture, Quarantine, Report, Size
+from raycond.report import Curve, LearnedSupport, Picture, Quarantine, Report, Size
 
 GALLERY_CLASSES = 20  # as many as a report shows
 MAX_FAILURES = 20  # shown in full
@@ -90,6 +90,7 @@ def build_report(config: KernelConfig, run: KernelRun) -> Report:
         config=config.to_dict(),
         galleries={one.ipc: _gallery(run, one) for one in supports},
         accuracy=run.rows,
+        curves=_curves(config, run),
         sizes=[
             Size("images", storage["images"], IMAGE_FORMAT),
             Size("weights", storage["weights"], "float32, all 1"),
@@ -112,14 +113,23 @@ def _tensors(config: KernelConfig) -> str:
 def _learned(config: KernelConfig, run: KernelRun, pool: Pool, support: Support) -> LearnedSupport:
     images, labels = support.snapshots[-1].read()
     before = encoded(pool.split.images[support.rows])
-    scored = run.scores.get(support.ipc, [])
     return LearnedSupport(
         support.ipc,
         before,
         before if config.method == "ls" else encoded(viewable(pool, images)),
         labels.tolist() if has_learned_labels(config) else (),
-        [(one.step, one.top1) for one in scored],
     )
+
+
+def _curves(config: KernelConfig, run: KernelRun) -> list[Curve]:
+    """Of KIP; Label Solve has no way between its two ends."""
+    if config.method == "ls" or not run.scores:
+        return []
+    lines = {
+        f"IPC {ipc}": ([float(one.step) for one in scored], [one.top1 for one in scored])
+        for ipc, scored in run.scores.items()
+    }
+    return [Curve("Kernel regression on test images", "step", "top-1 accuracy, %", lines)]
 
 
 def _gallery(run: KernelRun, support: LearnedSupport) -> dict[str, list[Picture]]:
