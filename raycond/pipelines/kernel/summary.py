@@ -80,7 +80,7 @@ def build_report(config: KernelConfig, run: KernelRun) -> Report:
     """The report of a run whose condensed set is written."""
     assert run.pool is not None
     pool, storage = run.pool, run.manifest["storage_bytes"]
-    supports = [_learned(config, run, pool, support) for support in run.supports]
+    supports = [_learned(config, pool, support) for support in run.supports]
     missing = {} if run.rows else {"accuracy": "there were no validation images"}
     names = {"kip": "Kernel Inducing Points", "ls": "Label Solve"}
     return Report(
@@ -110,7 +110,7 @@ def _tensors(config: KernelConfig) -> str:
     return f"{what}, float32, in the space of the kernels"
 
 
-def _learned(config: KernelConfig, run: KernelRun, pool: Pool, support: Support) -> LearnedSupport:
+def _learned(config: KernelConfig, pool: Pool, support: Support) -> LearnedSupport:
     images, labels = support.snapshots[-1].read()
     before = encoded(pool.split.images[support.rows])
     return LearnedSupport(
