@@ -117,7 +117,7 @@ def _work(config: KernelConfig, ipc: int, images: int, classes: int, tests: int)
         targets=min(config.batch, targets) if learned else targets,
         steps=config.steps if learned else 1,
         learned=learned,
-        tests=tests * len(kept_steps(config)),
+        tests=tests * len(kept_steps(config)) if learned else tests,  # Label Solve changes no image
         classes=classes,
         dtype=getattr(torch, config.precision),
     )
