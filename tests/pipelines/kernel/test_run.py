@@ -117,7 +117,7 @@ def test_kip_is_that_of_the_library_and_so_is_its_accuracy(source: Path) -> None
     assert rows["kip"]["student"] == "krr-fc1"
 
 
-@pytest.mark.parametrize("renames", [8, 14, 18, 24])
+@pytest.mark.parametrize("renames", [*(pytest.param(n, marks=pytest.mark.slow) for n in (8, 18)), 14, 24])
 def test_killed_run_resumes_to_the_same_bytes(source: Path, whole: Path, tmp_path: Path, renames: int) -> None:
     out, options = tmp_path / "out", METHODS[whole.name]
     assert killed_at_rename(renames, condense, config(source, out, **options))

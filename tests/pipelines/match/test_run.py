@@ -137,7 +137,7 @@ def test_parts_of_dm_give_the_images_of_one(root: Path, tmp_path: Path) -> None:
 
 
 # The configuration takes one rename, three classes two each, a phase some fifteen.
-@pytest.mark.parametrize("renames", [4, 11, 16, 22, 40])
+@pytest.mark.parametrize("renames", [*(pytest.param(n, marks=pytest.mark.slow) for n in (4, 16, 22)), 11, 40])
 def test_a_killed_run_resumes_to_the_same_bytes(root: Path, tmp_path: Path, renames: int) -> None:
     settings = config(root, tmp_path / "out", sampling="dream", clusters=4, **IDC)
     whole = match(config(root, tmp_path / "whole", sampling="dream", clusters=4, **IDC))
