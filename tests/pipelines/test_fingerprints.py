@@ -59,7 +59,7 @@ QUANTIZE: Table = {
         "max_pixels": 10**6,
         "max_value": 4095,
     },
-    "autoencoder, evaluate, overlap, pixels, quantize": {"check_content": True},
+    "autoencoder, quantize": {"check_content": True},
     "autoencoder, quantize, generate, set": {"size": 16},
     "autoencoder, set": {
         "autoencoder.channels": 1,
@@ -309,7 +309,7 @@ GRID: Table = {
 KERNEL: Table = {
     "overlap, pixels, preprocessing, set": {"data": "…", "limit": 3},
     "krr, overlap, pixels, preprocessing, set": {"val_share": 0.34},
-    "overlap, pixels, preprocessing": {"check_content": True},
+    "krr, overlap, pixels, preprocessing": {"check_content": True},
     "pixels, set": {"size": 5, "channels": 3, "resize": "squash", "max_pixels": 10**6, "max_value": 4095},
     "preprocessing, set": {"preprocess": "standard", "zca_reg": 0.2, "layer_norm": False},
     "set, support": {
