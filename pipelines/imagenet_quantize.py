@@ -1,4 +1,4 @@
-"""Condense an image set: per-class latent quantization with weights (DDOQ) and its uniform-weight baseline (D4M).
+"""Condense an image set: per-class latent quantization with weights (DDOQ) or without (presets `ddoq` and `d4m`).
 
 python pipelines/imagenet_quantize.py --preset digits
 ray submit cluster.yaml pipelines/imagenet_quantize.py -- --preset imagenet --data s3://… --out s3://…

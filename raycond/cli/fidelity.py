@@ -115,8 +115,10 @@ def _alike(source: Any, value: Any, row: Mapping[str, Any]) -> bool:
 
 def _shown(value: Any) -> str:
     if value is None:
-        return "the model's"
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        return "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -157,8 +157,8 @@ def peak_memory() -> int:
 
 
 def as_hard(cell: Cell) -> Cell:
-    """The same training with hard labels, and as in DD-Ranking's HLR without mixing and without DSA."""
-    protocol = cell.protocol.override(loss="cross-entropy", mix="none", dsa=None)
+    """The same training with hard labels, and as in DD-Ranking's HLR without mixing and without DSA or its like."""
+    protocol = cell.protocol.override(loss="cross-entropy", mix="none", dsa=None, diffaug=None)
     return replace(cell, labeler="hard", protocol=protocol, variant="hard")
 
 

@@ -22,7 +22,7 @@ HARD = "hard"
 
 
 class Spread(NamedTuple):
-    """Mean and sample standard deviation over seeds, as fractions; the deviation is None for one seed."""
+    """Mean and standard deviation (n, np.std as in DD-Ranking) over seeds, as fractions; no deviation for one seed."""
 
     mean: float
     std: float | None
@@ -126,7 +126,8 @@ def _table(student: str, protocol: str, labeler: str, group: Sequence[Score]) ->
         lines.append((shown(s.method), str(s.ipc), hlr, ior, lrs, ars))
     first, *others = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
     title = (
-        f"{shown(student)}, protocol {shown(protocol)}{labels}: DD-Ranking's scores in percent (HLR: smaller is better)"
+        f"{shown(student)}, protocol {shown(protocol)}{labels}: DD-Ranking's scores in percent, mean ± standard deviation "
+        "(n) over seeds (HLR: smaller is better)"
     )
     return [title] + [
         "  ".join([name.ljust(first), *(v.rjust(w) for v, w in zip(values, others, strict=True))]).rstrip()
@@ -215,5 +216,5 @@ def _at(seeds: _Seeds, seed: int) -> float:
 def _spread(values: Sequence[float]) -> Spread | None:
     if not values:
         return None
-    std = statistics.stdev(values) if len(values) > 1 else None
+    std = statistics.pstdev(values) if len(values) > 1 else None
     return Spread(math.fsum(values) / len(values), std)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from scipy.stats import t as student_t
+from scipy.special import stdtr
 
 from raycond.core.errors import UserError
 from raycond.core.text import shown
@@ -224,7 +224,7 @@ def _paired(one: Mapping[int, float], other: Mapping[int, float]) -> tuple[int, 
     mean, deviation = statistics.fmean(differences), statistics.stdev(differences)
     if deviation == 0:
         return count, 1.0 if mean == 0 else 0.0
-    return count, 2 * float(student_t.sf(abs(mean) / deviation * count**0.5, count - 1))
+    return count, 2 * float(stdtr(count - 1, -abs(mean) / deviation * count**0.5))
 
 
 def text(rows: Iterable[Row], variant: str = "own", *, differences: bool = True) -> str:

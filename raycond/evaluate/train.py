@@ -149,7 +149,7 @@ class _Training:
         self.normalized = train.normalized
         if self.normalized:
             _require_normalized(protocol)
-        held = train.images if streams(train.images.numel(), device) else train.images.to(device)
+        held = train.images if streams(train.images.nbytes, device) else train.images.to(device)
         self.images, self.labels = held, train.labels.to(device)
         self.weights = _weights(train, protocol).to(device)
         self.values = None if train.values is None else train.values.to(device)

@@ -81,10 +81,10 @@ def prepared(train: LabelledImages, protocol: EvaluationProtocol) -> LabelledIma
     train, side = train.at_most(protocol.max_size), protocol.train_size
     if side is None or train.images.shape[-1] == side:
         return train
-    parts = (resized(part.float(), side) for part in train.images.split(256))
+    parts = [resized(part.float(), side) for part in train.images.split(256)]
     if train.images.dtype == torch.uint8:
-        parts = (part.round().to(torch.uint8) for part in parts)
-    return replace(train, images=torch.cat(list(parts)))
+        parts = [part.round().to(torch.uint8) for part in parts]
+    return replace(train, images=torch.cat(parts))
 
 
 def resized(images: Tensor, side: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from typing import Any
@@ -216,3 +217,17 @@ def test_avif_is_read_where_pillow_reads_it(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(formats, "AvifImagePlugin", None)
     with pytest.raises(BadImage, match="AVIF, which this Pillow cannot read"):
         decode(b"\0\0\0\x1cftypavif" + bytes(20), size=8)
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (60, 40), (33, 47)], ids=str)
+def test_bilinear_is_the_resize_and_crop_that_recipes_test_with(shape: tuple[int, int]) -> None:
+    from torchvision import transforms
+
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    png = io.BytesIO()
+    Image.fromarray(pixels).save(png, "PNG")
+    theirs = transforms.Compose([transforms.Resize(24), transforms.CenterCrop(24)])(Image.fromarray(pixels))
+    ours = decode(png.getvalue(), size=24, interpolation="bilinear")
+    # the source resizes the whole picture and then cuts, which rounds once more
+    assert np.abs(ours.astype(int) - np.asarray(theirs).astype(int)).max() <= 2
+    assert np.abs(decode(png.getvalue(), size=24).astype(int) - np.asarray(theirs).astype(int)).max() > 10

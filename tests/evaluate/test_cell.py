@@ -94,6 +94,9 @@ def test_variants_change_labels_and_augmentation_only(made: Made) -> None:
     assert hard.protocol.scale == soft.protocol.scale  # crops stay
     assert (plain.labeler, plain.protocol.mix, plain.variant) == ("teacher:x", "none", "plain")
     assert len({c.slug for c in (soft, hard, plain)}) == 3
+    for name in ("dc-bench-dsa", "idc"):
+        hard = as_hard(cell(made, SetImages(made.set, 3, "sqrt"), protocol=preset(name)))
+        assert (hard.protocol.mix, hard.protocol.dsa, hard.protocol.diffaug) == ("none", None, None)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

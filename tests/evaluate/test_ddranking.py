@@ -73,12 +73,12 @@ def test_hard_labels_seed_by_seed() -> None:
     d4m, herding = sorted(ddranking.scores(rows), key=lambda s: s.method)
     assert [s.method for s in ddranking.scores(rows)] == ["herding", UNIFORM]
     assert (d4m.student, d4m.protocol, d4m.ipc, d4m.labeler) == ("convnet3", "quick", 10, "hard")
-    assert d4m.hlr == (pytest.approx(0.38), pytest.approx(0.04 / 2**0.5))  # 0.40 and 0.36
-    assert d4m.ior == (pytest.approx(0.11), pytest.approx(0.02 / 2**0.5))  # 0.10 and 0.12
+    assert d4m.hlr == (pytest.approx(0.38), pytest.approx(0.04 / 2))  # 0.40 and 0.36
+    assert d4m.ior == (pytest.approx(0.11), pytest.approx(0.02 / 2))  # 0.10 and 0.12
     each = [ddranking.lrs(0.40, 0.10), ddranking.lrs(0.36, 0.12)]
     assert d4m.lrs is not None
     assert d4m.lrs.mean == pytest.approx(sum(each) / 2)
-    assert d4m.lrs.text == f"{50 * sum(each):.1f} ± {100 * (each[1] - each[0]) / 2**0.5:.1f}"
+    assert d4m.lrs.text == f"{50 * sum(each):.1f} ± {100 * (each[1] - each[0]) / 2:.1f}"
     assert d4m.ars is not None
     assert d4m.ars.mean == pytest.approx((ddranking.ars(0.10, 0.05) + ddranking.ars(0.12, 0.06)) / 2)
     assert herding.hlr == (pytest.approx(0.45), None)
@@ -94,8 +94,8 @@ def test_a_seed_that_the_other_side_lacks_is_held_against_its_mean() -> None:
         *(row("dm", top1, seed) for seed, top1 in enumerate((50.0, 60.0))),
     ]
     (score,) = ddranking.scores(rows)
-    assert score.hlr == (pytest.approx(0.35), pytest.approx(0.1 / 2**0.5))
-    assert score.ior == (pytest.approx((0.10 + 0.15) / 2), pytest.approx(0.05 / 2**0.5))  # 50 − 40 and 60 − 45
+    assert score.hlr == (pytest.approx(0.35), pytest.approx(0.1 / 2))
+    assert score.ior == (pytest.approx((0.10 + 0.15) / 2), pytest.approx(0.05 / 2))  # 50 − 40 and 60 − 45
 
 
 @pytest.mark.parametrize("hard", [{"variant": "hard"}, {"labeler": "hard"}, {"labeler": "t", "variant": "hard"}])
@@ -136,9 +136,11 @@ def test_as_text_and_as_lines_of_a_table() -> None:
     found = ddranking.scores(rows)
     first, second = ddranking.text(found).split("\n\n")
     lines = first.splitlines()
-    assert lines[0].startswith("convnet3, protocol quick: DD-Ranking's scores in percent")
+    assert lines[0].startswith(
+        "convnet3, protocol quick: DD-Ranking's scores in percent, mean ± standard deviation (n) over seeds"
+    )
     assert lines[1].split() == ["method", "IPC", "HLR", "IOR", "LRS", "ARS"]
-    assert lines[2].startswith("dm       10  39.5 ± 0.7  10.5 ± 0.7  21.")
+    assert lines[2].startswith("dm       10  39.5 ± 0.5  10.5 ± 0.5  21.")
     assert second.startswith("convnet3, protocol quick, labels t: ")
     assert found[1].to_dict() == {
         "method": "dm",
@@ -146,7 +148,7 @@ def test_as_text_and_as_lines_of_a_table() -> None:
         "student": "convnet3",
         "labels": "t",
         "protocol": "quick",
-        "HLR %": "39.5 ± 0.7",
+        "HLR %": "39.5 ± 0.5",
         "IOR %": "6.0",
         "LRS %": f"{100 * ddranking.lrs(0.4, 0.06):.1f}",
         "ARS %": None,
@@ -176,6 +178,6 @@ def test_the_accuracy_of_all_images_can_be_given() -> None:
     rows = [row("dm", top1, seed) for seed, top1 in enumerate((50.0, 52.0))]
     rows += [row("random", top1, seed) for seed, top1 in enumerate((40.0, 44.0))]
     (score,) = ddranking.scores(rows, full=69.8)
-    assert score.hlr == (pytest.approx(0.188), pytest.approx(0.02 / 2**0.5))
+    assert score.hlr == (pytest.approx(0.188), pytest.approx(0.02 / 2))
     assert score.lrs is not None
     assert ddranking.scores(rows)[0].hlr is None

@@ -279,6 +279,12 @@ def test_cuda_learns_digits_too() -> None:
     assert outcome.top1 > 80
 
 
+def test_only_very_large_sets_stay_on_the_host() -> None:
+    assert streams(STREAMED + 1, "cuda")
+    assert not streams(STREAMED, "cuda")
+    assert not streams(STREAMED + 1, "cpu")  # where they are in any case
+
+
 def test_float_images_train_as_their_bytes_do() -> None:
     few = {"steps": 10, "checks": 2}
     ten = subset(10)
@@ -323,12 +329,6 @@ def test_images_are_mixed_after_idcs_augmentation(monkeypatch: pytest.MonkeyPatc
     outcome = run(subset(10), steps=3, checks=1, diffaug="color_crop", mix="cutmix")
     assert seen == ["diffaug normalized", "mixed normalized"] * 3
     assert outcome.steps == 3
-
-
-def test_only_very_large_sets_stay_on_the_host() -> None:
-    assert streams(STREAMED + 1, "cuda")
-    assert not streams(STREAMED, "cuda")
-    assert not streams(STREAMED + 1, "cpu")  # where they are in any case
 
 
 def test_the_transfer_of_kip_learns_the_labels_of_a_set() -> None:

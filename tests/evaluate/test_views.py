@@ -52,31 +52,6 @@ def test_the_coin_decides_which_batches_are_mixed() -> None:
     assert mixed(images, protocol.override(mix_probability=0), generator) is None
 
 
-def test_constants_of_the_real_images() -> None:
-    protocol = QUICK.override(normalize="real")
-    with pytest.raises(UserError, match="constants of the real images, which are not known"):
-        Normalizer(pixels(), protocol, CPU)
-    normalizer = Normalizer(pixels(), protocol, CPU, real=channels((0.5, 0.25, 0.0), (0.5, 0.25, 2.0)))
-    white = normalizer.of_pixels(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8))
-    assert white[0, :, 0, 0].tolist() == pytest.approx([1.0, 3.0, 0.5])
-    assert torch.allclose(normalizer.undo(white), torch.ones(1, 3, 2, 2))
-
-
-def test_a_whitening_is_that_of_the_kernels() -> None:
-    images = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
-    normalizer = Normalizer(images, QUICK.override(normalize="real"), CPU, real=whitening())
-    torch.testing.assert_close(normalizer(images), whitening().apply(images), rtol=1e-4, atol=1e-5)
-    with pytest.raises(UserError, match="whitened"):
-        normalizer.undo(images)
-
-
-def test_floats_are_taken_as_they_are() -> None:
-    images = pixels()
-    normalizer = Normalizer(images, QUICK, CPU)
-    floats = Normalizer(images.float() / 255, QUICK, CPU)
-    torch.testing.assert_close(normalizer.of_pixels(images), floats.of_pixels(images.float() / 255))
-
-
 def test_views_have_the_size_of_the_protocol() -> None:
     images = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     smaller = preset("quick").without_augmentation().override(view_size=10)
@@ -100,3 +75,28 @@ def test_training_images_are_brought_to_their_size_first() -> None:
     expected = reference.resize(pixels, [9, 9], antialias=True)
     assert int((found.images.int() - expected.int()).abs().max()) <= 1
     assert prepared(train, preset("quick").override(train_size=12)) is train
+
+
+def test_constants_of_the_real_images() -> None:
+    protocol = QUICK.override(normalize="real")
+    with pytest.raises(UserError, match="constants of the real images, which are not known"):
+        Normalizer(pixels(), protocol, CPU)
+    normalizer = Normalizer(pixels(), protocol, CPU, real=channels((0.5, 0.25, 0.0), (0.5, 0.25, 2.0)))
+    white = normalizer.of_pixels(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8))
+    assert white[0, :, 0, 0].tolist() == pytest.approx([1.0, 3.0, 0.5])
+    assert torch.allclose(normalizer.undo(white), torch.ones(1, 3, 2, 2))
+
+
+def test_a_whitening_is_that_of_the_kernels() -> None:
+    images = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    normalizer = Normalizer(images, QUICK.override(normalize="real"), CPU, real=whitening())
+    torch.testing.assert_close(normalizer(images), whitening().apply(images), rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match="whitened"):
+        normalizer.undo(images)
+
+
+def test_floats_are_taken_as_they_are() -> None:
+    images = pixels()
+    normalizer = Normalizer(images, QUICK, CPU)
+    floats = Normalizer(images.float() / 255, QUICK, CPU)
+    torch.testing.assert_close(normalizer.of_pixels(images), floats.of_pixels(images.float() / 255))

@@ -253,6 +253,21 @@ def test_published_weights_from_torch_hubs_folder(tmp_path: Path, monkeypatch: p
     assert (found.mean, found.std, found.size) == (*teacher.IMAGENET, 64)
     found = describe("squeezenet1_1", NETTE)
     assert (found.size, found.count, found.outputs) == (224, 1000, NETTE_INDEX)
+    assert found.label == "squeezenet1_1:IMAGENET1K_V1, 10 of its 1000 classes"
+    assert describe("squeezenet1_1:IMAGENET1K_V1", NETTE) == found
+    with pytest.raises(UserError, match="squeezenet1_1: has no weights IMAGENET1K_V9; it has IMAGENET1K_V1"):
+        describe("squeezenet1_1:IMAGENET1K_V9", NETTE)
+    with pytest.raises(UserError, match="give the name of weights or a file of weights, not both"):
+        describe(f"squeezenet1_1:IMAGENET1K_V1@{file}", NETTE)
+    assert describe(f"squeezenet1_1@{file}", NETTE).label == "squeezenet1_1, 10 of its 1000 classes"
+
+
+def test_both_weights_of_a_network_have_names_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "_downloaded", lambda _, url: url.rsplit("/", 1)[1])
+    found = {name: checkpoint.pretrained("resnet50", name) for name in ("DEFAULT", "IMAGENET1K_V1", "IMAGENET1K_V2")}
+    assert found["DEFAULT"] == found["IMAGENET1K_V2"]
+    assert found["IMAGENET1K_V1"].weights == "IMAGENET1K_V1"
+    assert found["IMAGENET1K_V1"].file != found["DEFAULT"].file
 
 
 def test_old_names_and_auxiliary_heads_of_published_weights(tmp_path: Path) -> None:

@@ -310,7 +310,13 @@ KERNEL: Table = {
     "overlap, pixels, preprocessing, set": {"data": "…", "limit": 3},
     "krr, overlap, pixels, preprocessing, set": {"val_share": 0.34},
     "krr, overlap, pixels, preprocessing": {"check_content": True},
-    "pixels, set": {"size": 5, "channels": 3, "resize": "squash", "max_pixels": 10**6, "max_value": 4095},
+    "pixels, preprocessing, set": {
+        "size": 5,
+        "channels": 3,
+        "resize": "squash",
+        "max_pixels": 10**6,
+        "max_value": 4095,
+    },
     "preprocessing, set": {"preprocess": "standard", "zca_reg": 0.2, "layer_norm": False},
     "set, support": {
         "method": "ls",

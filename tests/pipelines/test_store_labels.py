@@ -49,7 +49,7 @@ def test_every_ipc_gets_its_labels_and_students_find_them(tmp_path: Path, teache
     for ipc in (1, 4):
         train = SetImages(str(tmp_path / "set"), ipc, "uniform").load(3, Decoding(12, "crop", 3, 1000))
         test = LabelledImages(train.images, train.labels, 3)
-        protocol = RECIPE.resolve(ipc=ipc, classes=3, student="convnet3-w8")
+        protocol = RECIPE.resolve(ipc=ipc, classes=3, student="convnet3-w8", size=12)
         outcome = train_and_test(
             train, test, student="convnet3-w8", protocol=protocol, seed=0, device="cpu", threads=1, labeler=stored
         )

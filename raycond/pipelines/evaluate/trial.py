@@ -101,9 +101,9 @@ class Trial:
             data=data,
             test=test,
             device=cell.device,
-            **({} if cell.normalization is None else {"normalization": cell.normalization.identity}),
             tested=TESTED,
             **drawn(cell.protocol.scale, cell.protocol.jitter),
+            **({} if cell.normalization is None else {"normalization": cell.normalization.identity}),
         )
         return cls(cell, place, fingerprint, data, images, tests, held)
 

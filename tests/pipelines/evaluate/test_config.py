@@ -27,9 +27,22 @@ def test_places_of_a_grid_hold_in_every_folder(tmp_path: Path, monkeypatch: pyte
         load_grid_config({"seeds": [1]})
 
 
+def test_without_a_labeler_that_of_the_protocols_source_is_taken() -> None:
+    def labeler(**options: Any) -> str:
+        return load_grid_config({"sets": ["a"], **options}).labeler
+
+    assert labeler(protocol="rded") == "teacher:resnet18:IMAGENET1K_V1"
+    assert labeler(protocol="rded", labeler="hard") == "hard"
+    assert labeler(protocol="rded", changes={"loss": "cross-entropy"}) == "hard"
+    assert labeler(protocol="minimax-hard") == labeler() == labeler(protocol="nowhere") == "hard"
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
+        ({"score_lrs": [0.1]}, "--score-lrs: does nothing without --scores"),
+        ({"full_accuracy": 69.8}, "--full-accuracy: does nothing without --scores"),
+        ({"score_lrs": [0.0], "scores": True}, "--score-lrs: expected numbers above 0"),
         ({"sets": ["a", "a"]}, "--sets: .* none twice"),
         ({"ipc": [0]}, "--ipc: expected numbers from 1 up, not 0"),
         ({"seeds": [-1]}, "--seeds: expected numbers from 0 up"),

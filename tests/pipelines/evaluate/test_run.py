@@ -9,8 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from raycond.core.errors import UserError
+from raycond.data.decode import decode
+from raycond.data.labelled import pixels
 from raycond.evaluate import results
 from raycond.evaluate.cell import Cell
 from raycond.evaluate.results import Row
@@ -313,3 +317,24 @@ def test_bad_validation_images(run: Path, tmp_path: Path, count: int, ending: st
     else:
         assert not evaluate_grid(options).failures
     assert (tmp_path / "out" / "quarantine.parquet").exists()
+
+
+def test_test_images_are_cropped_however_the_set_was_resized(tmp_path: Path) -> None:
+    run = made_run(tmp_path, resize="squash")
+    for path in (tmp_path / "data" / "val").rglob("*.png"):
+        image = Image.open(path)
+        image.resize((60, 20)).save(path)
+    options: dict[str, Any] = {"baselines": ("none",), "weights": ("uniform",), "ipc": (1,)}
+    evaluate_grid(grid_config(run, tmp_path / "out", **options))
+    found = pixels(str(tmp_path / "out" / "work" / "pixels" / "val-8.safetensors"), 4).images[0]
+    first = min((tmp_path / "data" / "val" / "ant").iterdir())
+    cropped = decode(first.read_bytes(), size=8, resize="crop", interpolation="bilinear")
+    assert torch.equal(found, torch.from_numpy(cropped).permute(2, 0, 1))
+
+
+def test_views_larger_than_what_is_stored_are_a_warning(run: Path, tmp_path: Path, capfd: Any) -> None:
+    options: dict[str, Any] = {"baselines": ("none",), "weights": ("uniform",), "ipc": (1,)}
+    evaluate_grid(grid_config(run, tmp_path, **options))
+    assert "WARNING" not in capfd.readouterr().err
+    evaluate_grid(grid_config(run, tmp_path, **options, changes={"steps": 1, "view_size": 10}))
+    assert "images are stored at 8 pixels, and students of protocol quick see 10" in capfd.readouterr().err

@@ -36,7 +36,7 @@ OPTIONS: dict[str, Any] = {
     "teacher": {"network": "convnet3-w8", "keep": (1, 2), "batch": 4, "log_every": 2},
     "epochs": 3,
     "batch": 4,
-    "lr": 0.05,
+    "lr": 0.02,
     "log_every": 2,
     "checks": 3,
 }

@@ -206,7 +206,7 @@ def test_other_classes_in_the_folder(tmp_path: Path, copy: Path) -> None:
         ({"clip": "/nowhere"}, "--clip: CLIP /nowhere: no such folder"),
         ({"clip": "RN51:openai"}, "--clip: CLIP RN51.*neither a folder nor a model of open_clip"),
         ({"teachers": ["resnet18@/nowhere.pt"]}, "--teachers: /nowhere.pt: cannot be read"),
-        ({"templates": ["no braces"]}, "--templates: expected photo, simple, or texts"),
+        ({"templates": ["no braces"]}, "--templates: expected photo, simple, imagenet, or texts"),
         ({"teacher_network": "resnet99x"}, "resnet99x"),
         ({"clip_training": {**OPTIONS["clip_training"], "context": 6}}, "clip_training, context: .* more than 6"),
     ],

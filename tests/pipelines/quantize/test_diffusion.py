@@ -18,8 +18,8 @@ from raycond.data.encoded import decode_image, unpack
 from raycond.models.codecs.registry import open_codec
 from raycond.models.generators import checked
 from raycond.pipelines.quantize import worker
-from raycond.pipelines.quantize.config import QuantizeConfig
-from raycond.pipelines.quantize.run import quantize
+from raycond.pipelines.quantize.config import QuantizeConfig, load_config
+from raycond.pipelines.quantize.run import prepare, quantize
 from raycond.pipelines.quantize.summary import QuantizeRun, build_report, summary
 from raycond.sets.inspect import describe
 from raycond.sets.manifest import read_manifest
@@ -154,7 +154,7 @@ def test_output_size(root: Path, dit: str, tmp_path: Path) -> None:
     assert read_manifest(run.layout.condensed).content["size"] == 7
     for kind in (run.generator, run.decoded, run.medoids):
         assert decode_image(unpack(run.layout.images(kind, 1, 0))[0], 3).shape == (7, 7, 3)
-    assert [row.method for row in run.rows] == ["medoid", "uniform"]
+    assert [row.method for row in run.rows] == ["medoid", f"ddoq (dit:{Path(dit).name}, uniform)"]
     assert run.failures == []
 
 
@@ -256,3 +256,34 @@ def test_stable_diffusion_from_the_prompts_of_the_classes(root: Path, tmp_path: 
     assert manifest["diffusion"]["conditions"] == [f"a {name}" for name in CLASSES]
     assert json.loads(files.read_bytes(run.layout.config))["diffusion"]["strength"] == 0.5
     assert open_codec(f"kl:{where}").digest == manifest["codec"]["sha256"]
+
+
+@pytest.mark.parametrize("kind", ["sd", "dit"])
+def test_the_size_is_the_models_own(kind: str, root: Path, dit: str, tmp_path: Path) -> None:
+    where = dit if kind == "dit" else tiny.saved(tiny.sd_pipeline(tmp_path / "letters"), tmp_path / "sd", tiny.ANIMALS)
+    given = {"data": str(root), "generator": f"{kind}:{where}"}
+    assert load_config(given).size == SIZE
+    assert load_config({**given, "size": 32}).size == 32
+    assert load_config({"data": str(root)}).size == QuantizeConfig.size
+
+
+def test_another_size_than_the_models_own_is_a_warning(root: Path, tmp_path: Path, capfd: Any) -> None:
+    where = tiny.saved(tiny.sd_pipeline(tmp_path / "letters"), tmp_path / "sd", tiny.ANIMALS)
+    prompt = {"generator": f"sd:{where}", "codec": None, "prompt": "{id}"}
+    prepare(config(root, tmp_path / "out", **prompt, size=SIZE))
+    assert "WARNING" not in capfd.readouterr().err
+    prepare(config(root, tmp_path / "out", **prompt, size=2 * SIZE))
+    assert f"--size {2 * SIZE}: sd:{where} was made for images of {SIZE} pixels" in capfd.readouterr().err
+
+
+def test_what_the_manifest_calls_a_set(root: Path, dit: str, tmp_path: Path) -> None:
+    def method(**changes: Any) -> str:
+        made = quantize(options(root, tmp_path / str(len(list(tmp_path.iterdir()))), dit, ipc=(1,), **changes))
+        return str(made.manifest["method"])
+
+    assert method() == "DDOQ"
+    assert method(weights="uniform") == "diffused centroids"
+    published = {"recipe": "published", "noise": 1.0, "mode_guidance": 0.1, "weights": "uniform"}
+    assert method(**published) == "MGD3"
+    assert method(**{**published, "recipe": "pipeline", "scheduler": "ddpm"}) == "diffused centroids"
+    assert method(generator="vae", codec="pixels", size=8) == "decoded centroids"
