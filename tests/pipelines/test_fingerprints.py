@@ -59,7 +59,7 @@ QUANTIZE: Table = {
         "max_pixels": 10**6,
         "max_value": 4095,
     },
-    "autoencoder, evaluate, overlap, pixels, quantize": {"check_content": True},
+    "autoencoder, quantize": {"check_content": True},
     "autoencoder, quantize, generate, set": {"size": 16},
     "autoencoder, set": {
         "autoencoder.channels": 1,
