@@ -12,7 +12,9 @@ import torch
 
 import raycond
 from raycond.core.errors import ClassMismatch, UserError
+from raycond.evaluate.protocol import parse_settings
 from raycond.evaluate.training_sets import SetImages
+from raycond.pipelines.match.config import load_matching_config
 from raycond.pipelines.match.run import match
 from raycond.sets.inspect import describe
 from raycond.sets.verify import verify
@@ -193,3 +195,22 @@ def test_a_loss_that_is_not_finite_is_a_failure(root: Path, tmp_path: Path) -> N
     assert len(run.failures) == 1
     assert "dm ipc1: matching: the loss is " in run.failures[0]
     assert not run.manifest
+
+
+def test_settings_of_imagenet_with_the_memory_told_beforehand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """224 pixels, ResNetAP-10 and nine tiles an image, in two parts; a single step with few images."""
+    few = ["steps=1", "batch=2", "max_synthetic=2", "training.images=2", "training.batch=2", "training.pretrain=0"]
+    options = {"data": str(data(tmp_path / "data", train=9)), "out": str(tmp_path / "out"), "classes": 2, "parts": 2}
+    options |= {"ipc": (1,), "iterations": 1, "snapshots": 0, "runner": "local", "evaluate": False}
+    options["changes"] = parse_settings(few)
+    settings = load_matching_config(options, preset="imagenet-100")
+    assert (settings.matching(1).network, settings.shape, settings.factor) == ("resnetap10", (3, 224, 224), 3)
+    run = match(settings)
+    assert not run.failures
+    told = capsys.readouterr().err
+    assert told.count(" MiB on its cpu") == 2
+    assert told.index("MiB on its cpu") < told.index("match ")
+    assert run.manifest["formation"]["factor"] == 3
+    assert raycond.open(str(tmp_path / "out" / "set"), 1).tensors()["images"].shape == (2, 3, 224, 224)
