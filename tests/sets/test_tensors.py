@@ -128,6 +128,13 @@ def test_export_takes_the_floats(folder: Path, tmp_path: Path) -> None:
     assert torch.equal(exported, expected)
 
 
+def test_export_tells_of_tiles(tmp_path: Path) -> None:
+    write_optimized(tmp_path / "s", formation={"factor": 2, "decoder": "single", "bound": 128})
+    about = export(str(tmp_path / "s"), str(tmp_path / "out"), kind="folder")
+    assert about["formation"]["factor"] == 2
+    assert "holds 2 × 2 training images as tiles" in (tmp_path / "out" / "README.md").read_text()
+
+
 def change_tensors(folder: Path, **changes: torch.Tensor) -> str:
     name = tensors_name(folder)
     save_file({**load_file(folder / name), **changes}, folder / name)
