@@ -111,6 +111,7 @@ def _whole_folder(out: str) -> Iterator[str]:
 
 def _about(condensed: CondensedSet, kind: str) -> dict[str, Any]:
     content = condensed.manifest.content
+    formation = content.get("formation", {}).get(f"ipc{condensed.ipc}")
     return {
         "kind": kind,
         "set": content["name"],
@@ -120,7 +121,7 @@ def _about(condensed: CondensedSet, kind: str) -> dict[str, Any]:
         "classes": condensed.classes.to_dict(),
         "weights": content["weights"],
         "image_folder": IMAGE_FOLDERS[kind],
-        **({"formation": content["formation"]} if "formation" in content else {}),
+        **({"formation": formation} if formation is not None else {}),
     }
 
 

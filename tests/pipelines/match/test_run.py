@@ -71,13 +71,14 @@ def test_the_curve(evaluated: Path) -> None:
 def test_the_set_says_how_it_was_made(evaluated: Path) -> None:
     manifest = json.loads((evaluated / "set" / "manifest.json").read_text())
     assert (manifest["method"], manifest["generator"], manifest["codec"]["name"]) == ("IDC+DREAM", "match", "none")
-    assert manifest["formation"] == {"factor": 2, "decoder": "single", "bound": 128}
+    four = {"factor": 2, "decoder": "single", "bound": 128}
+    assert manifest["formation"] == {"ipc1": four, "ipc2": four}
     assert manifest["cells"]["ipc2"] == {"images": 6, "source_images": 36}
     assert manifest["config"]["matching"]["ipc2"]["sampling"]["clusters"] == 4
     images = torch.cat([torch.from_numpy(np.load(evaluated / f"work/pixels/classes/{k:05d}.npy")) for k in range(3)])
     mean = (images.double() / 255).mean((0, 2, 3))
     assert manifest["normalization"]["mean"] == pytest.approx(mean.tolist(), abs=1e-5)
-    assert "formation   2 × 2 tiles" in describe(str(evaluated / "set"))
+    assert "2 × 2 training images in each (decoder single)" in describe(str(evaluated / "set"))
 
 
 def test_floats_and_bytes_are_the_same_images(evaluated: Path) -> None:
@@ -212,5 +213,5 @@ def test_settings_of_imagenet_with_the_memory_told_beforehand(
     told = capsys.readouterr().err
     assert told.count(" MiB on its cpu") == 2
     assert told.index("MiB on its cpu") < told.index("match ")
-    assert run.manifest["formation"]["factor"] == 3
+    assert run.manifest["formation"]["ipc1"]["factor"] == 3
     assert raycond.open(str(tmp_path / "out" / "set"), 1).tensors()["images"].shape == (2, 3, 224, 224)
