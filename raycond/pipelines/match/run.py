@@ -28,6 +28,7 @@ from raycond.pipelines.match.medoids import medoids
 from raycond.pipelines.match.phase import PhaseTrial
 from raycond.pipelines.match.phases import carry_out, phases
 from raycond.pipelines.match.pictures import encoded
+from raycond.pipelines.match.snapshots import keep_sheets
 from raycond.pipelines.match.summary import MatchRun, build_report
 from raycond.pipelines.prepare import source_options, training_source, with_validation
 from raycond.pipelines.run_folder import at_work
@@ -163,6 +164,7 @@ def _stages(config: MatchingConfig, run: MatchRun, runner: Runner) -> None:
         quarantine.write(run.layout.quarantine, run.bad)
         table.write(run.layout.results, run.rows)
     curve.write(run)
+    keep_sheets(run.layout.pictures, run.phases)
 
 
 def _decoded(config: MatchingConfig, run: MatchRun, runner: Runner, fingerprints: Sequence[str]) -> ClassFiles:
