@@ -14,6 +14,8 @@ import raycond
 from raycond.core.errors import ClassMismatch, UserError
 from raycond.evaluate.protocol import parse_settings
 from raycond.evaluate.training_sets import SetImages
+from raycond.pipelines.evaluate.config import load_grid_config
+from raycond.pipelines.evaluate.run import evaluate_grid
 from raycond.pipelines.match.config import load_matching_config
 from raycond.pipelines.match.run import match
 from raycond.sets.inspect import describe
@@ -215,3 +217,15 @@ def test_settings_of_imagenet_with_the_memory_told_beforehand(
     assert told.index("MiB on its cpu") < told.index("match ")
     assert run.manifest["formation"]["ipc1"]["factor"] == 3
     assert raycond.open(str(tmp_path / "out" / "set"), 1).tensors()["images"].shape == (2, 3, 224, 224)
+
+
+def test_a_set_is_compared_later_as_any_other(evaluated: Path, tmp_path: Path) -> None:
+    options = {"sets": [str(evaluated)], "out": str(tmp_path), "students": ("mlp-w4",), "seeds": (0,), "ipc": (2,)}
+    settings = {"protocol": protocol(tmp_path), "baselines": ("full",), "runner": "local"}
+    found = evaluate_grid(load_grid_config({**options, **settings}))
+    assert not found.failures
+    assert [row.method for row in sorted(found.rows, key=lambda row: row.method)] == [
+        *("full", "idc+dream", "idc+dream (8-bit)", "medoid", "random"),
+    ]
+    assert found.normalization is not None
+    assert "IDC" in (tmp_path / "report.html").read_text()
