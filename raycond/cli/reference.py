@@ -17,11 +17,11 @@ HEAD = """\
 All options of every command, written by `python -m raycond.cli.reference > docs/configuration.md` from the fields of
 the configuration classes, which are also what `raycond COMMAND --help` shows.
 
-`quantize`, `train-generator` and `fit-projector` take their options from three places: a preset (`--preset NAME`),
-then a YAML file (`--config FILE`), then the command line; the later wins. In YAML an option is a line `name: value`
-by its name here, with underscores for dashes, and lists are written `[10, 50]`. Sections that only YAML files have
-are listed at the end of a command; they are merged field by field. Every run writes the configuration that it used to
-`config.json`.
+`quantize`, `match`, `kernel`, `train-generator` and `fit-projector` take their options from three places: a preset
+(`--preset NAME`), then a YAML file (`--config FILE`), then the command line; the later wins. In YAML an option is a
+line `name: value` by its name here, with underscores for dashes, and lists are written `[10, 50]`. Sections that only
+YAML files have are listed at the end of a command; they are merged field by field. Every run writes the configuration
+that it used to `config.json`.
 """
 
 

@@ -119,12 +119,12 @@ def copy(
                 row += 1
 
 
-def _sizes(footer: pq.FileMetaData, column: str) -> tuple[int, int]:
-    """Bytes of a column when decompressed, and as stored, as the footer says."""
-    groups = [footer.row_group(k) for k in range(footer.num_row_groups)]
-    chunks = [group.column(k) for group in groups for k in range(group.num_columns)]
-    images = [chunk for chunk in chunks if chunk.path_in_schema.partition(".")[0] == column]
-    return sum(c.total_uncompressed_size for c in images), sum(c.total_compressed_size for c in images)
+def _announced(footer: pq.FileMetaData) -> int:
+    """Bytes of all columns when decompressed, as the footer says.
+
+    Of its row groups, not of their columns: PyArrow ends the process where the statistics of a column are damaged.
+    """
+    return sum(footer.row_group(k).total_byte_size for k in range(footer.num_row_groups))
 
 
 def _require_growth(uri: str, size: int, stored: int) -> None:
@@ -167,7 +167,7 @@ def _batches(uri: str, image: str, label: str) -> Iterator[tuple[list[Any], list
     with arrow_file(uri) as file:
         with parsing(uri, "Parquet"):
             parquet = pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
-            _require_growth(uri, *_sizes(parquet.metadata, image))
+            _require_growth(uri, _announced(parquet.metadata), files.entry(uri).size)
             batches = parquet.iter_batches(_BATCH, columns=[image, label], use_threads=False)
         while True:
             with parsing(uri, "Parquet"):

@@ -124,7 +124,8 @@ def tile(rows: Sequence[Row]) -> dict[str, str] | None:
     small = [s for s in first if s.ipc is not None] or first
     methods = in_order(s.method for s in small)
     own = (m for kind in (WEIGHTED, UNIFORM) for m in methods if kind_of(m) == kind)
-    method = next(own, methods[0])
+    others = (m for m in methods if m not in (*METHODS, FULL))  # of runs that quantize nothing
+    method = next(own, next(others, methods[0]))
     cell = max((s for s in small if s.method == method), key=lambda s: s.ipc or 0)
     full = next((s for s in first if s.ipc is None), None)
     against = f"; all images {full.mean:.1f} %" if full and cell.ipc is not None else ""

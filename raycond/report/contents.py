@@ -134,9 +134,6 @@ class LearnedSupport:
     labels: Sequence[Sequence[float]] = ()
     """A row for each image, a column for each class; empty where labels were not learned."""
 
-    curve: Sequence[tuple[int, float]] = ()
-    """(step, accuracy of regression in percent), in the order of the steps."""
-
 
 @dataclass(frozen=True)
 class Report:

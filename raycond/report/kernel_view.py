@@ -1,4 +1,4 @@
-"""The section of a report about supports: images before and after, label matrices, regression on the way."""
+"""The section of a report about supports: images before and after, label matrices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from raycond.core.text import shown
-from raycond.report import plots
 from raycond.report.contents import LearnedSupport, Report
 
 MOST_CLASSES, MOST_IMAGES = 20, 5
@@ -24,7 +23,6 @@ def kernel_section(report: Report) -> dict[str, Any] | None:
     return {
         "galleries": [_gallery(report, support) for support in report.supports if support.before != support.after],
         "labels": [_labels(support) for support in report.supports if support.labels],
-        "plot": _plot(report.supports),
     }
 
 
@@ -69,21 +67,6 @@ def _color(share: float) -> tuple[int, int, int]:
     end = HIGH if share > 0 else LOW
     red, green, blue = (round(255 + abs(share) * (value - 255)) for value in end)
     return red, green, blue
-
-
-def _plot(supports: Sequence[LearnedSupport]) -> Any:
-    from markupsafe import Markup
-
-    lines = {
-        f"IPC {support.ipc}": plots.Line(
-            tuple(float(step) for step, _ in support.curve),
-            tuple(top1 for _, top1 in support.curve),
-            (0.0,) * len(support.curve),
-        )
-        for support in supports
-        if len(support.curve) > 1
-    }
-    return Markup(plots.progress_svg(lines, "krr", plots.looks(lines), what="step")) if lines else ""
 
 
 def _uri(picture: bytes) -> str:

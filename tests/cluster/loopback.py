@@ -163,6 +163,7 @@ class Loopback:
             "RAY_AUTH_TOKEN_PATH": str(self.folder / "token"),
             "RAY_USAGE_STATS_ENABLED": "0",
             "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": str(ROOT),  # this checkout, whichever one is installed
             processes.MARK: self.mark("node"),
         }
 

@@ -22,6 +22,11 @@ def test_damage_is_an_error_of_ours_or_no_harm(reader: Reader, tmp_path: Path) -
     assert findings == []
 
 
+@pytest.mark.parametrize(("name", "seed", "number"), [("parquet", 27, 891)])
+def test_inputs_that_once_ended_the_process(name: str, seed: int, number: int, tmp_path: Path) -> None:
+    assert list(run(all_readers()[name], range(number, number + 1), seed, tmp_path)) == []
+
+
 def test_inputs_are_the_same_on_every_machine_and_differ(tmp_path: Path) -> None:
     reader = Reader("x", lambda: [b"abcdefgh" * 20], lambda data, folder: None)
     assert input_of(reader, 1, 7) == input_of(reader, 1, 7) == damaged(reader.seeds(), Random("1 x 7"))

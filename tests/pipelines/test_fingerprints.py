@@ -239,7 +239,7 @@ MATCH: Table = {
     "pixels of a class, set": {"resize": "squash", "max_pixels": 10**6, "max_value": 4095, "channels": 1},
     "pixels of a class, match, set": {"size": 16},
     # and then the decoded images, which were not made anew, do not fit what is listed
-    "pixels of a class": {"data": "…", "limit": 8, "val_share": 0.2},
+    "pixels of a class": {"data": "…", "limit": 8, "val_share": 0.2, "check_content": True},
     "match, medoids, set": {"seed": 1, "ipc": (2,)},
     "match, set": {
         "method": "dsa",
@@ -310,7 +310,14 @@ GRID: Table = {
 KERNEL: Table = {
     "overlap, pixels, preprocessing, set": {"data": "…", "limit": 3},
     "krr, overlap, pixels, preprocessing, set": {"val_share": 0.34},
-    "pixels, set": {"size": 5, "channels": 3, "resize": "squash", "max_pixels": 10**6, "max_value": 4095},
+    "krr, overlap, pixels, preprocessing": {"check_content": True},
+    "pixels, preprocessing, set": {
+        "size": 5,
+        "channels": 3,
+        "resize": "squash",
+        "max_pixels": 10**6,
+        "max_value": 4095,
+    },
     "preprocessing, set": {"preprocess": "standard", "zca_reg": 0.2, "layer_norm": False},
     "set, support": {
         "method": "ls",

@@ -11,7 +11,7 @@ from raycond.core import files, records
 from raycond.core.errors import UserError, named
 from raycond.core.options import command_line
 from raycond.data import quarantine
-from raycond.data.classes import require_same
+from raycond.data.classes import Classes, require_same
 from raycond.data.images import Channels, Decoding
 from raycond.data.labelled import pixels
 from raycond.data.quarantine import Limit
@@ -128,10 +128,11 @@ def prepare(
             students.build(config.proxy_student, classes=len(classes), size=options.size, channels=options.channels)
     with named("--labeler"):
         _, labels_digest = registry.identity(config.labeler, classes)
+    origin = source
     if val is None:
-        source, val = _sources(config, sets, baselines)
+        source, val, origin = _sources(config, sets, baselines)
     layout = GridLayout(config.out)
-    return GridRun(config, layout, sets, ipcs, recipe, options, baselines, source, val, labels_digest, digest)
+    return GridRun(config, layout, sets, ipcs, recipe, options, baselines, source, val, labels_digest, digest, origin)
 
 
 def _require_fit(
@@ -184,8 +185,8 @@ WAYS_OUT = (
 
 def _sources(
     config: GridConfig, sets: Sequence[OpenedSet], baselines: tuple[str, ...]
-) -> tuple[RowSource | None, RowSource]:
-    """The source of the baselines (None without them) and the validation images."""
+) -> tuple[RowSource | None, RowSource, RowSource | None]:
+    """The source of the baselines (None without them), the validation images, and what the first set was made from."""
     first = sets[0]
     layout = Layout(first.path.rpartition("/")[0])
     run = _json(layout.config) if files.exists(layout.config) else {}
@@ -204,7 +205,8 @@ def _sources(
         "image_root": config.image_root or run.get("image_root"),
     }
     if not baselines and share is None:
-        return None, validation_source(classes, data or "", val, options, first.path, WAYS_OUT)
+        tests = validation_source(classes, data or "", val, options, first.path, WAYS_OUT)
+        return None, tests, _made_from(data, about.get("limit"), classes, options)
     if share is not None and not config.allow_overlap:
         _require_held_out(sets, share)
     if data is None:
@@ -212,7 +214,18 @@ def _sources(
     with named("--data"):
         source = open_source(data, split="train", limit=about.get("limit"), **options)
     require_same(classes, source.classes, first.path, f"--data {data}")
-    return with_validation(source, data, val, share, int(first.manifest.content["seed"]), options, WAYS_OUT)
+    source, tests = with_validation(source, data, val, share, int(first.manifest.content["seed"]), options, WAYS_OUT)
+    return source, tests, source
+
+
+def _made_from(data: str | None, limit: int | None, classes: Classes, options: dict[str, Any]) -> RowSource | None:
+    """The images that a set was made from, to look for validation images among them; None where they are not there."""
+    if data is None:
+        return None
+    try:
+        return open_source(data, split="train", limit=limit, classes=classes, **options)
+    except UserError:
+        return None
 
 
 def _require_held_out(sets: Sequence[OpenedSet], share: float) -> None:
@@ -321,11 +334,11 @@ def _agreement(run: GridRun, trial: Trial, runner: Runner) -> Agreement | None:
 def _trials(run: GridRun, runner: Runner, device: str, rows: Sequence[str], more: Sequence[Contender]) -> list[Trial]:
     """Decode what trainings share, choose nothing twice, and list every training."""
     val_digest = source_digest(class_fingerprints(run.val, "list val"))
-    if run.source is not None:
-        run.listing = run.listing or source_digest(class_fingerprints(run.source))
+    if run.origin is not None:
+        run.listing = run.listing or source_digest(class_fingerprints(run.origin))
         run.overlap = require_disjoint(
             run.val,
-            run.source,
+            run.origin,
             val_digest=val_digest,
             train_digest=run.listing,
             record=run.layout.overlap,

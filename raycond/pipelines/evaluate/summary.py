@@ -40,7 +40,8 @@ class GridRun(Timed):
     source: RowSource | None
     val: RowSource
     labels_digest: str
-    listing: str = ""  # digest of what the source lists, where it is known
+    listing: str = ""  # digest of what `origin` lists, where it is known
+    origin: RowSource | None = None  # what the first set was made from, where it is there; with baselines the source
     agreement: Agreement | None = None  # of the labeler with hard labels, where it has labels of its own
     overlap: Overlap | None = None  # of validation and training images, where both are known
     normalization: Normalization | None = None  # by the constants of the real images, where the protocol asks for them

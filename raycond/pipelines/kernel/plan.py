@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -63,14 +64,17 @@ class Needs:
 
 
 def machine_of(config: KernelConfig, runner: Runner | None = None) -> Machine:
-    """Of the runner's cluster, or of this machine before there is a runner."""
+    """Of the runner's cluster, or of this machine where there is none, or no runner yet."""
+    here = int(USABLE * memory_bytes())
     capacity = None if runner is None else runner.capacity
-    total = memory_bytes()
-    cpus = capacity.cpus if capacity is not None else (torch.get_num_threads() if config.runner == "ray" else 1)
-    workers = max(1, cpus // config.cpus_per_worker) if config.runner == "ray" else 1
-    workers = min(config.workers or workers, workers)
-    per_node = int(USABLE * (capacity.node_bytes if capacity is not None else total))
-    return Machine(per_node // workers, int(USABLE * total), workers)
+    if runner is None or capacity is None:
+        slots, nodes, per_node = (os.cpu_count() or 1) // config.cpus_per_worker, 1, here
+    else:
+        on_gpus = runner.device(config.resources) == "cuda"
+        slots = capacity.gpus if on_gpus else capacity.cpus // config.cpus_per_worker
+        nodes, per_node = int(runner.describe()["nodes"]), int(USABLE * capacity.node_bytes)
+    workers = 1 if config.runner == "local" else max(1, min(config.workers or slots, slots))
+    return Machine(per_node // -(-workers // nodes), here, workers)
 
 
 def needs_of(
@@ -113,7 +117,7 @@ def _work(config: KernelConfig, ipc: int, images: int, classes: int, tests: int)
         targets=min(config.batch, targets) if learned else targets,
         steps=config.steps if learned else 1,
         learned=learned,
-        tests=tests * len(kept_steps(config)),
+        tests=tests * len(kept_steps(config)) if learned else tests,  # Label Solve changes no image
         classes=classes,
         dtype=getattr(torch, config.precision),
     )

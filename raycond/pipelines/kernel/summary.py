@@ -21,7 +21,7 @@ from raycond.pipelines.kernel.scores import ScoredSnapshot
 from raycond.pipelines.kernel.supports import Support
 from raycond.pipelines.kernel.training_images import Pool
 from raycond.pipelines.layout import KernelLayout
-from raycond.report import LearnedSupport, Picture, Quarantine, Report, Size
+from raycond.report import Curve, LearnedSupport, Picture, Quarantine, Report, Size
 
 GALLERY_CLASSES = 20  # as many as a report shows
 MAX_FAILURES = 20  # shown in full
@@ -80,7 +80,7 @@ def build_report(config: KernelConfig, run: KernelRun) -> Report:
     """The report of a run whose condensed set is written."""
     assert run.pool is not None
     pool, storage = run.pool, run.manifest["storage_bytes"]
-    supports = [_learned(config, run, pool, support) for support in run.supports]
+    supports = [_learned(config, pool, support) for support in run.supports]
     missing = {} if run.rows else {"accuracy": "there were no validation images"}
     names = {"kip": "Kernel Inducing Points", "ls": "Label Solve"}
     return Report(
@@ -90,6 +90,7 @@ def build_report(config: KernelConfig, run: KernelRun) -> Report:
         config=config.to_dict(),
         galleries={one.ipc: _gallery(run, one) for one in supports},
         accuracy=run.rows,
+        curves=_curves(config, run),
         sizes=[
             Size("images", storage["images"], IMAGE_FORMAT),
             Size("weights", storage["weights"], "float32, all 1"),
@@ -109,17 +110,26 @@ def _tensors(config: KernelConfig) -> str:
     return f"{what}, float32, in the space of the kernels"
 
 
-def _learned(config: KernelConfig, run: KernelRun, pool: Pool, support: Support) -> LearnedSupport:
+def _learned(config: KernelConfig, pool: Pool, support: Support) -> LearnedSupport:
     images, labels = support.snapshots[-1].read()
     before = encoded(pool.split.images[support.rows])
-    scored = run.scores.get(support.ipc, [])
     return LearnedSupport(
         support.ipc,
         before,
         before if config.method == "ls" else encoded(viewable(pool, images)),
         labels.tolist() if has_learned_labels(config) else (),
-        [(one.step, one.top1) for one in scored],
     )
+
+
+def _curves(config: KernelConfig, run: KernelRun) -> list[Curve]:
+    """Of KIP; Label Solve has no way between its two ends."""
+    if config.method == "ls" or not run.scores:
+        return []
+    lines = {
+        f"IPC {ipc}": ([float(one.step) for one in scored], [one.top1 for one in scored])
+        for ipc, scored in run.scores.items()
+    }
+    return [Curve("Kernel regression on test images", "step", "top-1 accuracy, %", lines)]
 
 
 def _gallery(run: KernelRun, support: LearnedSupport) -> dict[str, list[Picture]]:

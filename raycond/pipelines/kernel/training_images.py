@@ -19,6 +19,7 @@ from raycond.data.rows import RowSource
 from raycond.methods.kernels.targets import Augmentation, Targets, balanced_rows, class_counts
 from raycond.methods.kernels.whitening import Preprocessing, fit_preprocessing
 from raycond.pipelines.kernel.config import KernelConfig
+from raycond.pipelines.prepare import decoding
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,10 @@ class Pool:
         return Targets(raw, images, self.labels, self.classes, self.preprocessing, augmentation)
 
 
-def open_pool(config: KernelConfig, split: LabelledImages, digest: str, output: str) -> tuple[Pool, bool]:
-    """The pool, and whether its preprocessing was fitted now, into the file `output`. digest: of the decoded images.
+def open_pool(config: KernelConfig, split: LabelledImages, listing: str, output: str) -> tuple[Pool, bool]:
+    """The pool, and whether its preprocessing was fitted now, into the file `output`.
+
+    listing: digest of what the source lists.
 
     Raises UserError for images that do not vary, and for a class without images that can be read.
     """
@@ -66,7 +69,8 @@ def open_pool(config: KernelConfig, split: LabelledImages, digest: str, output: 
     settings: dict[str, Any] = {"kind": config.preprocess, "layer_norm": config.layer_norm}
     if config.preprocess == "zca":
         settings["zca_reg"] = config.zca_reg
-    expected = records.fingerprint(stage="preprocessing", images=digest, **settings)
+    decoded = decoding(config, config.channels).identity
+    expected = records.fingerprint(stage="preprocessing", images=listing, decoding=decoded, **settings)
     facts = records.find(output, expected)
     computed = facts is None
     if facts is None:

@@ -15,7 +15,7 @@ from raycond.core.errors import ClassMismatch, UserError
 from raycond.data.sources import open_source
 from raycond.models import students
 from raycond.pipelines.evaluate.config import load_grid_config
-from raycond.pipelines.evaluate.run import prepare, resumed
+from raycond.pipelines.evaluate.run import evaluate_grid, prepare, resumed
 from tests.data.make import tree
 from tests.pipelines.evaluate.make import OPTIONS, copied, grid_config, made_run, rewrite
 from tests.pipelines.quantize.make import CLASSES, contents, data
@@ -209,6 +209,18 @@ def test_the_source_is_opened_as_the_set_was_made(tmp_path: Path) -> None:
     assert [len(found.source.refs(label)) for label in range(3)] == [5] * 3
     assert [len(found.val.refs(label)) for label in range(3)] == [4] * 3
     assert len(open_source(str(tmp_path / "data"), index_dir="").classes) == 4
+
+
+def test_what_a_set_was_made_from_is_looked_at_without_baselines_too(run: Path, tmp_path: Path) -> None:
+    """And where it is not there any more, nothing is looked at."""
+    train = f"{run.parent}/data/train"
+    config = grid_config(run, tmp_path / "out", val=train, baselines=("none",))
+    with pytest.raises(UserError, match="validation images are training images too"):
+        evaluate_grid(config)
+    moved = copied(run, tmp_path / "moved")
+    rewrite(moved / "config.json", data="/nowhere")
+    found = prepare(grid_config(moved, tmp_path / "out", val=train, baselines=("none",)))
+    assert (found.source, found.origin) == (None, None)
 
 
 def test_a_set_is_not_tested_on_what_it_was_made_from(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from raycond.pipelines.kernel import plan as planning
 from raycond.pipelines.kernel import run
 from raycond.pipelines.kernel.config import KernelConfig, load_kernel_config
 from raycond.pipelines.kernel.plan import Machine, machine_of, needs_of
+from raycond.runtime.local_runner import LocalRunner
+from raycond.runtime.resources import Capacity
 from tests.pipelines.kernel.make import config, data
 
 GB = 10**9
@@ -58,9 +60,25 @@ def test_images_that_do_not_fit_are_refused_with_a_number_of_targets() -> None:
 def test_a_machine_is_shared_by_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "memory_bytes", lambda: 10 * GB)
     assert machine_of(load()) == Machine(8 * GB, 8 * GB, 1)
-    monkeypatch.setattr("torch.get_num_threads", lambda: 4)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
     assert machine_of(load(runner="ray")) == Machine(2 * GB, 8 * GB, 4)
     assert machine_of(load(runner="ray", workers=2)).workers == 2
+
+
+class _Cluster(LocalRunner):
+    """Two nodes of 4 processors and 10 GB."""
+
+    capacity = Capacity(8, 0, 10 * GB)  # type: ignore[assignment]
+
+    def describe(self) -> dict[str, Any]:
+        return {"nodes": 2}
+
+
+def test_workers_share_the_memory_of_their_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "memory_bytes", lambda: 5 * GB)
+    assert machine_of(load(runner="ray"), _Cluster()) == Machine(2 * GB, 4 * GB, 8)
+    assert machine_of(load(runner="ray", workers=3), _Cluster()) == Machine(4 * GB, 4 * GB, 3)
+    assert machine_of(load(runner="ray", cpus_per_worker=4), _Cluster()) == Machine(8 * GB, 4 * GB, 2)
 
 
 def test_a_dry_run_says_all_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

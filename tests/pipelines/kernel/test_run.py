@@ -196,6 +196,7 @@ def test_what_is_printed_and_shown(source: Path, whole: Path) -> None:
     page = (whole / "report.html").read_text()
     assert "Kernel regression" in page
     assert "Labels of IPC 3" in page
+    assert ("Kernel regression on test images" in page) is (whole.name == "kip")
     assert ("before and after" in page) is (whole.name == "kip")
     assert 'id="w2"' not in page
 
