@@ -55,6 +55,7 @@ QUANTIZE: Table = {
         "limit": 1,
         "val_share": 0.34,
         "resize": "squash",
+        "interpolation": "bilinear",
         "seed": 1,
         "max_pixels": 10**6,
         "max_value": 4095,
