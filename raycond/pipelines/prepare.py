@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from raycond.core import files
 from raycond.core.errors import NoSplit, UserError, named
 from raycond.data.classes import Classes, require_same
 from raycond.data.decode import Interpolation
@@ -75,7 +76,9 @@ def decoding(config: ImageConfig, channels: int, interpolation: Interpolation = 
 
 
 def require_reachable(out: str, runner: str) -> None:
-    """Raise UserError for a run folder that other processes cannot see."""
+    """Raise UserError for a run folder that is none, or that other processes cannot see."""
+    if files.is_local(out) and files.exists(out) and not files.is_dir(out):
+        raise UserError(f"--out {out}: is a file; give a folder")
     if runner == "ray" and out.startswith("memory://"):
         raise UserError(f"--out {out}: is of one process; use --runner local, or a place that workers can reach")
 
