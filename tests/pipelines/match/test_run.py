@@ -141,18 +141,24 @@ def test_parts_of_dm_give_the_images_of_one(root: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(one, three, rtol=1e-4, atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def whole(root: Path) -> Path:
+    """An undisturbed run of IDC with DREAM, which is not evaluated."""
+    match(config(root, root / "whole", sampling="dream", clusters=4, **IDC))
+    return root / "whole"
+
+
 # The configuration takes one rename, three classes two each, a phase some fifteen.
-@pytest.mark.parametrize("renames", [4, 11, 16, 22, 40])
-def test_a_killed_run_resumes_to_the_same_bytes(root: Path, tmp_path: Path, renames: int) -> None:
+@pytest.mark.parametrize("renames", [4, 16, 40])
+def test_a_killed_run_resumes_to_the_same_bytes(root: Path, whole: Path, tmp_path: Path, renames: int) -> None:
     settings = config(root, tmp_path / "out", sampling="dream", clusters=4, **IDC)
-    whole = match(config(root, tmp_path / "whole", sampling="dream", clusters=4, **IDC))
     assert killed_at_rename(renames, match, settings)
     assert not (tmp_path / "out" / "set" / "manifest.json").exists()
     run = match(settings)
     assert not run.failures
-    assert run.computed <= whole.computed
-    assert contents(tmp_path / "out" / "set") == contents(tmp_path / "whole" / "set")
-    assert contents(tmp_path / "out" / "images") == contents(tmp_path / "whole" / "images")
+    assert run.computed == (2 if renames < 30 else 1)
+    assert contents(tmp_path / "out" / "set") == contents(whole / "set")
+    assert contents(tmp_path / "out" / "images") == contents(whole / "images")
 
 
 def test_bad_images_are_put_into_quarantine(tmp_path: Path) -> None:
