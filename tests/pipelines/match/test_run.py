@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import raycond
+from raycond.core import files
 from raycond.core.errors import ClassMismatch, UserError
 from raycond.evaluate.protocol import parse_settings
 from raycond.evaluate.training_sets import SetImages
@@ -235,3 +236,14 @@ def test_a_set_is_compared_later_as_any_other(evaluated: Path, tmp_path: Path) -
     ]
     assert found.normalization is not None
     assert "IDC" in (tmp_path / "report.html").read_text()
+
+
+def test_a_run_in_an_object_store(root: Path, whole: Path, tmp_path: Path) -> None:
+    out = f"memory://test-match{tmp_path}/out"
+    run = match(config(root, out, sampling="dream", clusters=4, **IDC))
+    assert not run.failures
+    assert verify(out) == []
+    for name, data_of in contents(whole / "set").items():
+        assert files.read_bytes(f"{out}/set/{name}") == data_of
+    assert min(entry.name for entry in files.listdir(f"{out}/images")) == "ipc1-000000.png"
+    assert match(config(root, out, sampling="dream", clusters=4, **IDC)).computed == 0
