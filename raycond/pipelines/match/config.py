@@ -77,7 +77,7 @@ class MatchingOptions(Configuration):
     """Which real images a step sees: random ones of each class, or with dream those nearest to the centers of clusters
     of the class, which needs far fewer iterations."""
 
-    published: str = option("cifar10", metavar="DATASET", choices=datasets)
+    published: str = option("cifar10", choices=datasets)
     """Data set whose published settings fill in what is not given; presets name their own. For images of your own give
     the one that is most like them."""
 
