@@ -26,6 +26,8 @@ OLD = {
     "image-column label-column seed max-bad max-pixels decode-threads batch actors gpus-per-actor "
     "cpus-per-actor classes-at-once runner no-dashboard w2-classes students seeds protocol methods "
     "no-evaluate",
+    "match": "preset config dry-run method sampling data val out ipc network iterations factor init clusters recluster "
+    "limit classes seed workers runner no-evaluate",
     "train-generator": "preset config dry-run name data out codec posterior dtype size resize flip limit classes "
     "image-column label-column seed max-bad max-pixels decode-threads batch-encode width layers heads "
     "patch steps batch lr schedule warmup weight-decay class-dropout ema clip precision log-every "

@@ -18,6 +18,7 @@ import torch
 # one server serves all tests of this process, so it imports what any of them needs
 PRELOADED = [
     "raycond.pipelines.fit_projector.run",
+    "raycond.pipelines.match.run",
     "raycond.pipelines.quantize.run",
     "raycond.pipelines.train_generator.run",
     "diffusers.models.autoencoders.autoencoder_kl",
