@@ -96,7 +96,7 @@ def quantized_kind(*, quantizer: str, generator: str, weights: str, diffusion: M
 
 _MEANINGS = {
     "random": "real images drawn at random",
-    "medoid": "the real images whose latents lie nearest to the centroids of the condensed set",
+    "medoid": "the real images nearest to the centroids of each class: of its latents, or its pixels in optimized sets",
     "herding": "real images chosen one by one so that their mean stays nearest to the mean of their class",
     "k-center": "real images chosen so that no image of the class is far from all of them",
     "el2n": "the real images that a network learns first (smallest EL2N, the norm of its errors early in training)",

@@ -51,7 +51,7 @@ class SetImages:
 
     def load(self, classes: int, options: Decoding) -> LabelledImages:
         condensed = open_set(self.path, self.ipc, weights=self.weights)
-        formation = formation_of(condensed.manifest.content)
+        formation = formation_of(condensed.manifest.content, self.ipc)
         values = condensed.learned_labels()
         if self.exact:
             pixels = condensed.float_pixels()
@@ -66,9 +66,9 @@ class SetImages:
         return found if formation is None else formed(found, formation)
 
 
-def formation_of(content: Mapping[str, Any]) -> Formation | None:
-    """How the stored images of a set become training images, from its manifest; None where they are these already."""
-    about = content.get("formation")
+def formation_of(content: Mapping[str, Any], ipc: int) -> Formation | None:
+    """How the stored images of one IPC become training images, from the manifest; None where they are these already."""
+    about = content.get("formation", {}).get(f"ipc{ipc}")
     if about is None or about["factor"] == 1:
         return None
     return Formation(about["factor"], about["decoder"], about["bound"])

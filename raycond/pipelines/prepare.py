@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from raycond.core.errors import NoSplit, UserError, named
 from raycond.data.classes import Classes, require_same
+from raycond.data.decode import Interpolation
 from raycond.data.holdout import hold_out
 from raycond.data.images import Decoding, Resize
 from raycond.data.quarantine import Limit
@@ -66,9 +67,11 @@ class ImageConfig(Protocol):
     def max_value(self) -> int | None: ...
 
 
-def decoding(config: ImageConfig, channels: int) -> Decoding:
+def decoding(config: ImageConfig, channels: int, interpolation: Interpolation = "bicubic") -> Decoding:
     """How the images of a run are decoded. channels: what the codec or the options ask for."""
-    return Decoding(config.size, config.resize, 3 if channels == 3 else 1, config.max_pixels, config.max_value)
+    return Decoding(
+        config.size, config.resize, 3 if channels == 3 else 1, config.max_pixels, config.max_value, interpolation
+    )
 
 
 def require_reachable(out: str, runner: str) -> None:

@@ -95,7 +95,7 @@ def _mean(cell: dict[str, Any], classes: int) -> str:
 
 def _tensors(content: dict[str, Any]) -> str:
     """How to use the float images, the constants of the real ones, and images that hold several."""
-    text, formation = "", content.get("formation", {"factor": 1})
+    text, factors = "", {one["factor"] for one in content.get("formation", {}).values()}
     if "normalization" in content:
         text += (
             "* `normalization` in `manifest.json` has the constants of the real images that the set was made from.\n"
@@ -110,10 +110,10 @@ def _tensors(content: dict[str, Any]) -> str:
             f'* Labels were learned: `.tensors()["{LEARNED}"]` has a number for each image and class, which protocol\n'
             "  `kip-transfer` trains on; `label` is the class of the image that learning began with.\n"
         )
-    if (factor := formation["factor"]) > 1:
+    if (factor := max(factors, default=1)) > 1:
         text += (
             f"* Each image holds {factor} × {factor} training images as tiles, which are enlarged to the full size "
-            f"before training\n  (IDC, decoder {formation['decoder']}); `raycond evaluate` does so.\n"
+            "before training\n  (IDC; `formation` in `manifest.json`); `raycond evaluate` does so.\n"
         )
     return text
 

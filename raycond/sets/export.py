@@ -111,6 +111,7 @@ def _whole_folder(out: str) -> Iterator[str]:
 
 def _about(condensed: CondensedSet, kind: str) -> dict[str, Any]:
     content = condensed.manifest.content
+    formation = content.get("formation", {}).get(f"ipc{condensed.ipc}")
     return {
         "kind": kind,
         "set": content["name"],
@@ -120,6 +121,7 @@ def _about(condensed: CondensedSet, kind: str) -> dict[str, Any]:
         "classes": condensed.classes.to_dict(),
         "weights": content["weights"],
         "image_folder": IMAGE_FOLDERS[kind],
+        **({"formation": formation} if formation is not None else {}),
     }
 
 
@@ -255,11 +257,22 @@ def _readme(about: dict[str, Any]) -> str:
 {about["images"]} images, {about["ipc"]} for each of {len(about["classes"]["ids"])} classes: {KINDS[about["kind"]]}.
 
 {use}
-* `classes.json` lists the classes in label order.
+{_formation(about)}* `classes.json` lists the classes in label order.
 * `weights.pt`, `weights.csv`: how much each image counts (mode {about["weights"]}, mean 1 per class), in the order of
   the images. Results of tools that do not read them are those of uniform weights. A cell that a spreadsheet would take
   for a formula begins with an apostrophe.
 """
+
+
+def _formation(about: dict[str, Any]) -> str:
+    """What to do with stored images that hold several training images."""
+    factor = about.get("formation", {"factor": 1})["factor"]
+    if factor == 1:
+        return ""
+    return (
+        f"* Each image holds {factor} × {factor} training images as tiles (IDC), which its method enlarges to the full "
+        "size before\n  training. Tools that do not know this train on the images as they are.\n"
+    )
 
 
 def _ddranking(about: dict[str, Any]) -> str:

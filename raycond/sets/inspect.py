@@ -39,6 +39,9 @@ def describe(path: str) -> str:
             parts.append(f"mean distortion {sum(cell['distortion']) / len(classes):.5g}")
         if manifest.tensor_files(ipc):
             parts.append("float tensors beside them")
+        if (formation := content.get("formation", {}).get(f"ipc{ipc}")) is not None:
+            factor = formation["factor"]
+            parts.append(f"{factor} × {factor} training images in each (decoder {formation['decoder']})")
         lines.append(f"ipc{ipc:<8} {ipc:,} per class: {', '.join(parts)}")
     for what, size in content["storage_bytes"].items():
         lines.append(f"{shown(what.replace('_', ' '), 40):<20} {size:>14,} bytes")
@@ -58,14 +61,12 @@ def _generator(content: dict[str, Any]) -> list[str]:
 
 
 def _normalization(content: dict[str, Any]) -> list[str]:
-    """Lines on the constants of the real images, and on stored images that hold several training images."""
-    lines, about, formation = [], content.get("normalization"), content.get("formation")
-    if about is not None:
-        text = f"whitening, {shown(about.get('file', ''))}"
-        if about["kind"] == "channels":
-            mean, std = (" ".join(f"{value:.4f}" for value in about[key]) for key in ("mean", "std"))
-            text = f"mean {mean}, deviation {std} (of the real images)"
-        lines.append(f"normalized  {text}")
-    if formation is not None and formation["factor"] > 1:
-        lines.append(f"formation   {formation['factor']} × {formation['factor']} tiles, decoder {formation['decoder']}")
-    return lines
+    """A line on the constants of the real images, if the set has them."""
+    about = content.get("normalization")
+    if about is None:
+        return []
+    text = f"whitening, {shown(about.get('file', ''))}"
+    if about["kind"] == "channels":
+        mean, std = (" ".join(f"{value:.4f}" for value in about[key]) for key in ("mean", "std"))
+        text = f"mean {mean}, deviation {std} (of the real images)"
+    return [f"normalized  {text}"]

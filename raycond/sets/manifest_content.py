@@ -124,7 +124,7 @@ _OPTIONAL: dict[str, Any] = {
     "diffusion": _Diffusion,
     "label_generator": _LabelGenerator,
     "normalization": Annotated[_Channels | _Whitening, Field(discriminator="kind")],
-    "formation": _Formation,
+    "formation": dict[str, _Formation],  # by IPC
 }
 
 
@@ -168,8 +168,10 @@ def _disagreement(content: dict[str, Any]) -> str:
             return f"'cells.ipc{ipc}.distortion' has {len(cell['distortion'])} values for {len(classes['ids'])} classes"
     if problem := _normalization_problem(content):
         return f"missing or wrong 'normalization': {problem}"
-    if content.get("formation", {"factor": 1})["factor"] > content["size"]:
-        return f"missing or wrong 'formation.factor': more tiles than the {content['size']} pixels of a side"
+    for name, formation in content.get("formation", {}).items():
+        if formation["factor"] > content["size"]:
+            more = f"more tiles than the {content['size']} pixels of a side"
+            return f"missing or wrong 'formation.{shown(name, 40)}.factor': {more}"
     for name in content["files"]:
         if problem := name_problem(name):
             return f"file '{shown(name)}': {problem}"

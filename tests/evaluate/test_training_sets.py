@@ -193,7 +193,7 @@ def test_whitened_tensors_are_what_the_student_sees(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("exact", [True, False])
 def test_tiles_become_training_images(tmp_path: Path, exact: bool) -> None:
-    write_optimized(tmp_path / "s", formation={"factor": 2, "decoder": "single", "bound": 128})
+    write_optimized(tmp_path / "s", formation={"ipc4": {"factor": 2, "decoder": "single", "bound": 128}})
     found = SetImages(str(tmp_path / "s"), 4, "uniform", exact).load(3, FLOATS)
     assert found.labels.tolist() == [0] * 16 + [1] * 16 + [2] * 16
     assert found.weights is not None

@@ -55,11 +55,12 @@ QUANTIZE: Table = {
         "limit": 1,
         "val_share": 0.34,
         "resize": "squash",
+        "interpolation": "bilinear",
         "seed": 1,
         "max_pixels": 10**6,
         "max_value": 4095,
     },
-    "autoencoder, evaluate, overlap, pixels, quantize": {"check_content": True},
+    "autoencoder, quantize": {"check_content": True},
     "autoencoder, quantize, generate, set": {"size": 16},
     "autoencoder, set": {
         "autoencoder.channels": 1,
@@ -396,7 +397,12 @@ def test_every_option_stands_in_a_table(kind: type, tables: tuple[Table, ...]) -
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """A report is written in every run, and takes longer than to find everything else done."""
-    for name in ("quantize.run.build_report", "quantize.run.write_report", "match.run.build_report"):
+    for name in (
+        "quantize.run.build_report",
+        "quantize.run.write_report",
+        "match.run.build_report",
+        "match.run.keep_sheets",
+    ):
         monkeypatch.setattr(f"raycond.pipelines.{name}", lambda *_: None)
     for name in ("kernel.run.build_report", "kernel.run.write_report"):
         monkeypatch.setattr(f"raycond.pipelines.{name}", lambda *_: None)

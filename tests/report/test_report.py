@@ -13,7 +13,7 @@ from PIL import Image
 from raycond.data.classes import Classes
 from raycond.data.quarantine import BadRecord
 from raycond.evaluate import Row
-from raycond.report import LearnedSupport, Picture, Quarantine, Report, Size, render, write_report
+from raycond.report import Curve, LearnedSupport, Picture, Quarantine, Report, Sheet, Size, render, write_report
 from raycond.report.numbers import human, share
 from tests.report.make import png, report
 from tests.report.page import HOSTILE, Page, require_self_contained
@@ -253,3 +253,19 @@ def test_the_first_accuracy_is_of_what_the_run_made() -> None:
     ]
     text = Page(render(replace(report(), accuracy=rows))).text
     assert "81.5 %top-1 accuracy, kip, 4 images per class; all images 97.0 %" in text.replace("\n", "")
+
+
+def test_curves_and_sheets_of_an_optimization() -> None:
+    lines = {HOSTILE: (list(range(1000)), [1.0 / (k + 1) for k in range(1000)]), "ipc2": ([0, 5], [1.0, 2.0])}
+    curve = Curve("Loss on the way", "iterations", "loss", lines)
+    found = render(replace(report(), curves=[curve], sheets=[Sheet(f"after {HOSTILE}", png(8))]))
+    page = Page(found)
+    assert "Loss on the way" in page.text
+    assert f"after {HOSTILE}" in page.text
+    assert "script" not in page.tags
+    assert page.open == []
+    require_self_contained(found)
+    assert 'href="#optimization"' in found
+    assert 'href="#optimization"' not in HTML
+    assert found.count("<svg") == HTML.count("<svg") + 1
+    assert len(found) < len(HTML) + 60_000  # a thousand points are thinned out

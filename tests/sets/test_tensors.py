@@ -115,9 +115,9 @@ def test_described_and_on_the_card(folder: Path) -> None:
 
 
 def test_formation_is_described(tmp_path: Path) -> None:
-    write_optimized(tmp_path / "s", formation={"factor": 2, "decoder": "single", "bound": 128})
+    write_optimized(tmp_path / "s", formation={"ipc4": {"factor": 2, "decoder": "single", "bound": 128}})
     assert verify(str(tmp_path / "s")) == []
-    assert "formation   2 × 2 tiles, decoder single" in describe(str(tmp_path / "s"))
+    assert "2 × 2 training images in each (decoder single)" in describe(str(tmp_path / "s"))
     assert "holds 2 × 2 training images as tiles" in (tmp_path / "s" / "README.md").read_text()
 
 
@@ -126,6 +126,13 @@ def test_export_takes_the_floats(folder: Path, tmp_path: Path) -> None:
     exported = torch.load(tmp_path / "out" / "images.pt", weights_only=True)
     expected = NORMALIZATION.invert(torch.cat([tensors(4, label)["images"] for label in range(3)])).float()
     assert torch.equal(exported, expected)
+
+
+def test_export_tells_of_tiles(tmp_path: Path) -> None:
+    write_optimized(tmp_path / "s", formation={"ipc4": {"factor": 2, "decoder": "single", "bound": 128}})
+    about = export(str(tmp_path / "s"), str(tmp_path / "out"), kind="folder")
+    assert about["formation"]["factor"] == 2
+    assert "holds 2 × 2 training images as tiles" in (tmp_path / "out" / "README.md").read_text()
 
 
 def change_tensors(folder: Path, **changes: torch.Tensor) -> str:
@@ -178,8 +185,11 @@ def test_a_flipped_bit(folder: Path) -> None:
         (lambda m: m["normalization"].update(mean=[0.1]), "each of 3 channels"),
         (lambda m: m["normalization"].update(kind="magic"), "'normalization"),
         (lambda m: m.update(normalization={"kind": "whitening", "file": "x.safetensors"}), "is not listed"),
-        (lambda m: m.update(formation={"factor": 13, "decoder": "single", "bound": 1}), "'formation.factor'"),
-        (lambda m: m.update(formation={"factor": 2, "decoder": "magic", "bound": 1}), "'formation.decoder'"),
+        (
+            lambda m: m.update(formation={"ipc4": {"factor": 13, "decoder": "single", "bound": 1}}),
+            "formation.ipc4.factor",
+        ),
+        (lambda m: m.update(formation={"ipc4": {"factor": 2, "decoder": "no", "bound": 1}}), "formation.ipc4.decoder"),
     ],
 )
 def test_a_manifest_that_does_not_fit(folder: Path, change: object, message: str) -> None:

@@ -9,6 +9,7 @@ PARTS = (
     "sd",
     "dit",
     "student",
+    "matching",
     "clip",
     "augment",
     "labels",

@@ -18,7 +18,6 @@ from raycond.evaluate.training_sets import (
     TrainingImages,
     formation_of,
 )
-from raycond.methods.match.formation import Formation
 from raycond.sets.manifest import Manifest, read_manifest
 from raycond.sets.normalization import Normalization
 from raycond.sets.reader import open_set
@@ -38,18 +37,15 @@ class OpenedSet:
         names = [] if exact else self.manifest.data_files(ipc)
         if exact or LEARNED_KIND in self.manifest.content["labels"]:
             names = [*names, *self.manifest.tensor_files(ipc)]
-        formation = self.manifest.content.get("formation")
+        formation = self.manifest.content.get("formation", {}).get(f"ipc{ipc}")
         more = [] if formation is None else [formation]
         return files.digest([*(self.manifest.files[name]["sha256"] for name in names), *more])
 
     def images(self, ipc: int) -> int:
         """Images that are trained on."""
-        stored, formation = int(self.manifest.content["cells"][f"ipc{ipc}"]["images"]), self.formation
+        content = self.manifest.content
+        stored, formation = int(content["cells"][f"ipc{ipc}"]["images"]), formation_of(content, ipc)
         return stored if formation is None else formation.count(ipc) * len(self.manifest.classes)
-
-    @property
-    def formation(self) -> Formation | None:
-        return formation_of(self.manifest.content)
 
     @property
     def normalization(self) -> Normalization | None:

@@ -33,7 +33,7 @@ class Phase(Matching):
         self.job = job
         self.seconds: list[tuple[int, float]] = []
         """(step, seconds of work before it) at each entry of the curve."""
-        self._begun = time.monotonic()
+        self._before, self._begun = 0.0, time.monotonic()
 
     def due(self) -> bool:
         return self.step in self.job.snapshots
@@ -54,8 +54,6 @@ class Phase(Matching):
         self.seconds = [(step, passed) for step, passed in seconds if step <= self.step]
         self._before = self.seconds[-1][1] if self.seconds else 0.0
         self._begun = time.monotonic()
-
-    _before = 0.0
 
 
 @dataclass(frozen=True)
@@ -166,9 +164,17 @@ class PhaseTrial:
     def images(self, step: int | None = None) -> Tensor:
         """The finished images, or those of a snapshot: (classes · ipc, C, H, W) in the space of the optimizer."""
         where = self.place if step is None else self.job.snapshot(step)
-        with parsing(where, "the images of a phase", "delete it, and run again"):
+        with parsing(where, "the images of a phase", f"delete {self.job.folder}, and run again"):
             images: Tensor = load(files.read_bytes(where))["images"]
         return images
+
+    def pixels(self, step: int | None = None) -> Tensor:
+        """The same on the scale of [0, 1], not clamped."""
+        images = self.images(step)
+        if self.job.config.pixels == "unit":
+            return images
+        mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.job.mean, self.job.std))
+        return images * std + mean
 
 
 def _now_and_then(phase: Phase, steps: Iterator[int]) -> Iterator[dict[str, float]]:

@@ -14,7 +14,7 @@ from raycond.core import files
 from raycond.core.errors import UserError, named
 from raycond.data import quarantine
 from raycond.data.class_arrays import Pixels
-from raycond.data.classes import require_same
+from raycond.data.classes import Classes, require_same
 from raycond.data.holdout import hold_out
 from raycond.data.images import Decoding
 from raycond.evaluate import protocol, table
@@ -28,6 +28,7 @@ from raycond.pipelines.match.medoids import medoids
 from raycond.pipelines.match.phase import PhaseTrial
 from raycond.pipelines.match.phases import carry_out, phases
 from raycond.pipelines.match.pictures import encoded
+from raycond.pipelines.match.snapshots import keep_sheets
 from raycond.pipelines.match.summary import MatchRun, build_report
 from raycond.pipelines.prepare import source_options, training_source, with_validation
 from raycond.pipelines.run_folder import at_work
@@ -83,7 +84,7 @@ def prepare(config: MatchingConfig, index_dir: str | None = None) -> MatchRun:
     return MatchRun(layout, source, val)
 
 
-def _require_same_set(layout: MatchLayout, classes: Any) -> None:
+def _require_same_set(layout: MatchLayout, classes: Classes) -> None:
     try:
         known = read_manifest(layout.condensed).classes
     except UserError:
@@ -163,6 +164,7 @@ def _stages(config: MatchingConfig, run: MatchRun, runner: Runner) -> None:
         quarantine.write(run.layout.quarantine, run.bad)
         table.write(run.layout.results, run.rows)
     curve.write(run)
+    keep_sheets(run.layout.pictures, run.phases)
 
 
 def _decoded(config: MatchingConfig, run: MatchRun, runner: Runner, fingerprints: Sequence[str]) -> ClassFiles:
@@ -242,8 +244,12 @@ def _write_set(
 def _about(config: MatchingConfig, run: MatchRun, decoded: ClassFiles) -> dict[str, Any]:
     """What the manifest says of where the set comes from."""
     plain = config.to_dict()
-    settings = config.matching(config.ipc[0])
-    formation = {"factor": settings.factor, "decoder": settings.decoder, "bound": settings.max_synthetic}
+    settings = {f"ipc{ipc}": config.matching(ipc) for ipc in config.ipc}
+    formation = {
+        name: {"factor": one.factor, "decoder": one.decoder, "bound": one.max_synthetic}
+        for name, one in settings.items()
+        if one.factor > 1
+    }
     return {
         "name": config.name,
         "method": config.row.upper(),
@@ -255,9 +261,9 @@ def _about(config: MatchingConfig, run: MatchRun, decoded: ClassFiles) -> dict[s
         "config": {
             **{key: plain[key] for key in IDENTITY},
             **{key: plain[key] for key in IF_GIVEN if plain[key] is not None},
-            "matching": {f"ipc{ipc}": config.matching(ipc).to_dict() for ipc in config.ipc},
+            "matching": {name: one.to_dict() for name, one in settings.items()},
         },
-        **({"formation": formation} if settings.factor > 1 else {}),
+        **({"formation": formation} if formation else {}),
         "source": {
             "uri": public_uri(config.data),
             "sha256": files.digest([facts["content"] for facts in decoded.facts]),

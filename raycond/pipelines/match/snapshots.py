@@ -13,6 +13,7 @@ from raycond.data.labelled import LabelledImages
 from raycond.evaluate.training_sets import formed
 from raycond.methods.match.formation import Formation
 from raycond.pipelines.match.phase import PhaseTrial
+from raycond.pipelines.match.pictures import sheet
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,7 @@ class SnapshotImages:
     def load(self, classes: int, options: Decoding) -> LabelledImages:
         parts, labels = [], []
         for phase in self.phases:
-            images = phase.images(self.step)
-            if phase.job.config.pixels == "normalized":
-                mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (phase.job.mean, phase.job.std))
-                images = images * std + mean
-            parts.append(images)
+            parts.append(phase.pixels(self.step))
             labels.append(torch.tensor(phase.job.labels).repeat_interleave(phase.job.config.ipc))
         found = LabelledImages(torch.cat(parts), torch.cat(labels), classes)
         c = self.phases[0].job.config
@@ -61,6 +58,20 @@ class Snapshot:
         c = self.phases[0].job.config
         each = Formation(c.factor, c.decoder, c.max_synthetic).count(c.ipc)
         return each * sum(len(phase.job.labels) for phase in self.phases)
+
+
+def keep_sheets(folder: str, phases: Sequence[PhaseTrial]) -> None:
+    """Have the folder of pictures hold those of the snapshots of these phases and no others: a run with other settings
+    may have left its own there."""
+    wanted = {phase.job.picture(step): (phase, step) for phase in phases for step in phase.job.snapshots}
+    for place, (phase, step) in wanted.items():
+        picture = sheet(phase.pixels(step).unflatten(0, (len(phase.job.labels), -1)))
+        if not files.exists(place) or files.read_bytes(place) != picture:
+            files.write_bytes(place, picture)
+    names = {place.rpartition("/")[2] for place in wanted}
+    for entry in files.listdir(folder) if files.exists(folder) else ():
+        if entry.name not in names:
+            files.delete(entry.uri)
 
 
 def snapshots(row: str, phases: Sequence[PhaseTrial]) -> list[Snapshot]:

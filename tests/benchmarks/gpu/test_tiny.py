@@ -71,8 +71,8 @@ def test_every_part_runs_and_every_check_passes(done: Done) -> None:
 def test_every_part_checks_or_measures(done: Done) -> None:
     checking = {part.name for part in done.record.parts if part.checks}
     measuring = {part.name for part in done.record.parts if part.figures}
-    assert checking == {"codec", "lloyd", "sd", "dit", "student", "clip", "augment", "labels", "tests"}
-    assert measuring == {"device", "codec", "lloyd", "jpeg", "pipeline", "sd", "dit", "student", "clip"}
+    assert checking == {"codec", "lloyd", "sd", "dit", "student", "matching", "clip", "augment", "labels", "tests"}
+    assert measuring == {"device", "codec", "lloyd", "jpeg", "pipeline", "sd", "dit", "student", "matching", "clip"}
     figures = [figure for part in done.record.parts for figure in part.figures]
     assert all(repeat > 0 for figure in figures for repeat in figure.repeats)
     assert all(

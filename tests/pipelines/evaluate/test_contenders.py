@@ -158,7 +158,7 @@ def test_budget_is_the_bytes_of_each_class_in_the_first_set(baselines: Baselines
 
 
 def test_a_set_of_float_tensors_gives_two_rows(tmp_path: Path) -> None:
-    make.write_optimized(tmp_path / "a" / "set", formation={"factor": 2, "decoder": "single", "bound": 128})
+    make.write_optimized(tmp_path / "a" / "set", formation={"ipc4": {"factor": 2, "decoder": "single", "bound": 128}})
     (opened,) = open_sets([str(tmp_path / "a" / "set")])
     exact, rounded = from_sets([opened], (1, 4), ())
     assert [exact.method, rounded.method] == ["dc", "dc (8-bit)"]

@@ -12,7 +12,11 @@ import torch
 
 import raycond
 from raycond.core.errors import ClassMismatch, UserError
+from raycond.evaluate.protocol import parse_settings
 from raycond.evaluate.training_sets import SetImages
+from raycond.pipelines.evaluate.config import load_grid_config
+from raycond.pipelines.evaluate.run import evaluate_grid
+from raycond.pipelines.match.config import load_matching_config
 from raycond.pipelines.match.run import match
 from raycond.sets.inspect import describe
 from raycond.sets.verify import verify
@@ -69,13 +73,14 @@ def test_the_curve(evaluated: Path) -> None:
 def test_the_set_says_how_it_was_made(evaluated: Path) -> None:
     manifest = json.loads((evaluated / "set" / "manifest.json").read_text())
     assert (manifest["method"], manifest["generator"], manifest["codec"]["name"]) == ("IDC+DREAM", "match", "none")
-    assert manifest["formation"] == {"factor": 2, "decoder": "single", "bound": 128}
+    four = {"factor": 2, "decoder": "single", "bound": 128}
+    assert manifest["formation"] == {"ipc1": four, "ipc2": four}
     assert manifest["cells"]["ipc2"] == {"images": 6, "source_images": 36}
     assert manifest["config"]["matching"]["ipc2"]["sampling"]["clusters"] == 4
     images = torch.cat([torch.from_numpy(np.load(evaluated / f"work/pixels/classes/{k:05d}.npy")) for k in range(3)])
     mean = (images.double() / 255).mean((0, 2, 3))
     assert manifest["normalization"]["mean"] == pytest.approx(mean.tolist(), abs=1e-5)
-    assert "formation   2 × 2 tiles" in describe(str(evaluated / "set"))
+    assert "2 × 2 training images in each (decoder single)" in describe(str(evaluated / "set"))
 
 
 def test_floats_and_bytes_are_the_same_images(evaluated: Path) -> None:
@@ -137,7 +142,7 @@ def test_parts_of_dm_give_the_images_of_one(root: Path, tmp_path: Path) -> None:
 
 
 # The configuration takes one rename, three classes two each, a phase some fifteen.
-@pytest.mark.parametrize("renames", [4, 11, 16, 22, 40])
+@pytest.mark.parametrize("renames", [*(pytest.param(n, marks=pytest.mark.slow) for n in (4, 16, 22)), 11, 40])
 def test_a_killed_run_resumes_to_the_same_bytes(root: Path, tmp_path: Path, renames: int) -> None:
     settings = config(root, tmp_path / "out", sampling="dream", clusters=4, **IDC)
     whole = match(config(root, tmp_path / "whole", sampling="dream", clusters=4, **IDC))
@@ -193,3 +198,34 @@ def test_a_loss_that_is_not_finite_is_a_failure(root: Path, tmp_path: Path) -> N
     assert len(run.failures) == 1
     assert "dm ipc1: matching: the loss is " in run.failures[0]
     assert not run.manifest
+
+
+def test_settings_of_imagenet_with_the_memory_told_beforehand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """224 pixels, ResNetAP-10 and nine tiles an image, in two parts; a single step with few images."""
+    few = ["steps=1", "batch=2", "max_synthetic=2", "training.images=2", "training.batch=2", "training.pretrain=0"]
+    options = {"data": str(data(tmp_path / "data", train=9)), "out": str(tmp_path / "out"), "classes": 2, "parts": 2}
+    options |= {"ipc": (1,), "iterations": 1, "snapshots": 0, "runner": "local", "evaluate": False}
+    options["changes"] = parse_settings(few)
+    settings = load_matching_config(options, preset="imagenet-100")
+    assert (settings.matching(1).network, settings.shape, settings.factor) == ("resnetap10", (3, 224, 224), 3)
+    run = match(settings)
+    assert not run.failures
+    told = capsys.readouterr().err
+    assert told.count(" MiB on its cpu") == 2
+    assert told.index("MiB on its cpu") < told.index("match ")
+    assert run.manifest["formation"]["ipc1"]["factor"] == 3
+    assert raycond.open(str(tmp_path / "out" / "set"), 1).tensors()["images"].shape == (2, 3, 224, 224)
+
+
+def test_a_set_is_compared_later_as_any_other(evaluated: Path, tmp_path: Path) -> None:
+    options = {"sets": [str(evaluated)], "out": str(tmp_path), "students": ("mlp-w4",), "seeds": (0,), "ipc": (2,)}
+    settings = {"protocol": protocol(tmp_path), "baselines": ("full",), "runner": "local"}
+    found = evaluate_grid(load_grid_config({**options, **settings}))
+    assert not found.failures
+    assert [row.method for row in sorted(found.rows, key=lambda row: row.method)] == [
+        *("full", "idc+dream", "idc+dream (8-bit)", "medoid", "random"),
+    ]
+    assert found.normalization is not None
+    assert "IDC" in (tmp_path / "report.html").read_text()
