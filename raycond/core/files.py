@@ -187,8 +187,8 @@ def hidden_file(folder: str) -> tuple[int, str]:
 
 
 def hidden_folder(parent: str) -> str:
-    """A new temporary folder in a local one, named as `hidden_file` names files. Those that killed processes left beside
-    it are removed."""
+    """A new temporary folder in a local one, named as `hidden_file` names files. Those that killed processes left there
+    are removed."""
     for path in Path(parent).glob(".*.part"):
         with contextlib.suppress(OSError):
             if path.is_dir() and _PART.fullmatch(path.name) and _abandoned(path):
