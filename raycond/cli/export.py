@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 from pydantic.dataclasses import dataclass
@@ -48,6 +49,11 @@ def run(options: dict[str, Any]) -> int:
 
     about = export(config.path, config.out, kind=config.kind, ipc=config.ipc, labeler=config.labeler)
     print(json.dumps(about, indent=2))
+    if about.get("agreement", {}).get("warning"):
+        print(
+            f"WARNING    {about['labeler']} {about['agreement']['text']}: {about['agreement']['warning']}",
+            file=sys.stderr,
+        )
     return 0
 
 

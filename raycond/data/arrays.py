@@ -198,7 +198,8 @@ def _idx(uri: str, stamp: str, dimensions: int) -> np.ndarray:  # noqa: ARG001 -
     if len(body) != expected:
         have = f"more than {expected}" if len(body) > expected else str(len(body))
         raise UserError(f"{uri}: its header announces {expected} bytes {tuple(shape)}, the file has {have}")
-    array = np.frombuffer(body, np.uint8).reshape(shape)
+    with parsing(uri, "an idx file", "it is damaged; copy it again"):  # no bytes have no shape of thousands of millions
+        array = np.frombuffer(body, np.uint8).reshape(shape)
     if dimensions == 3 and 0 in shape[1:]:
         raise UserError(f"{uri}: images of {shape[1]} x {shape[2]} pixels")
     return array

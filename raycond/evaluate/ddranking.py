@@ -126,8 +126,8 @@ def _table(student: str, protocol: str, labeler: str, group: Sequence[Score]) ->
         lines.append((shown(s.method), str(s.ipc), hlr, ior, lrs, ars))
     first, *others = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
     title = (
-        f"{shown(student)}, protocol {shown(protocol)}{labels}: DD-Ranking's scores in percent, mean ± standard deviation "
-        "(n) over seeds (HLR: smaller is better)"
+        f"{shown(student)}, protocol {shown(protocol)}{labels}: DD-Ranking's scores in percent, "
+        "mean ± standard deviation (n) over seeds (HLR: smaller is better)"
     )
     return [title] + [
         "  ".join([name.ljust(first), *(v.rjust(w) for v, w in zip(values, others, strict=True))]).rstrip()

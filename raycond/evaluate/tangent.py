@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jvp, vjp
+from torch.func import functional_call
 
 INPUTS = 50  # of the published code
 ITERATIONS = 30
@@ -19,23 +19,19 @@ def largest_stable_rate(net: nn.Module, images: Tensor) -> float:
     (n, C, H, W); the first `INPUTS` of them are used. Deterministic.
     """
     images = images[:INPUTS]
-    parameters = {name: parameter.detach() for name, parameter in net.named_parameters()}
-    buffers = dict(net.named_buffers())
-    outputs = 0
-
-    def reduced(weights: dict[str, Tensor]) -> Tensor:
-        nonlocal outputs
-        logits = functional_call(net, (weights, buffers), (images,))
-        outputs = logits.shape[1]
-        return logits.sum(1) / outputs**0.5
-
-    values, pull = vjp(reduced, parameters)  # type: ignore[misc]
+    weights = {name: parameter.detach().requires_grad_() for name, parameter in net.named_parameters()}
+    logits = functional_call(net, (weights, dict(net.named_buffers())), (images,))
+    outputs = logits.shape[1]
+    values, parameters = logits.sum(1) / outputs**0.5, list(weights.values())
+    # Jᵀ v is linear in v, so that its own gradient in v, against u, is J u
+    anywhere = torch.zeros_like(values, requires_grad=True)
+    pulled = torch.autograd.grad(values, parameters, anywhere, create_graph=True)
     # the outputs of an untrained network are nearly the same for all images: so is the first eigenvector
     direction = torch.full_like(values, len(images) ** -0.5)
     largest = 0.0
     for _ in range(ITERATIONS):
-        (gradient,) = pull(direction)
-        _, product = jvp(reduced, (parameters,), (gradient,))  # type: ignore[misc]
+        gradient = torch.autograd.grad(values, parameters, direction, retain_graph=True)
+        (product,) = torch.autograd.grad(pulled, anywhere, gradient, retain_graph=True)
         largest = float(product.norm())
         if not largest:
             break

@@ -1,4 +1,4 @@
-"""How often a labeler names real images as their hard labels do: a check of the class order, before anything learns."""
+"""How often a labeler names images as their hard labels do: a check of the class order, before anything learns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLEAR = 0.3  # by how much another order must agree better to be named
 
 @dataclass(frozen=True)
 class Agreement:
-    """What was counted on a sample of real images."""
+    """What was counted on a sample of images."""
 
     images: int
     """Images that were labeled."""
@@ -29,6 +29,9 @@ class Agreement:
     """Those that would agree under the best renaming of the labeler's classes; `agreed` where too few images tell."""
 
     classes: int
+
+    what: str = "real images"
+    """What kind of images they were, for people."""
 
     @property
     def share(self) -> float:
@@ -57,7 +60,7 @@ class Agreement:
         return ""
 
     def __str__(self) -> str:
-        return f"agrees with the hard labels of {100 * self.share:.1f} % of {self.images} real images"
+        return f"agrees with the hard labels of {100 * self.share:.1f} % of {self.images} {self.what}"
 
 
 def measure_agreement(labeler: Labeler, images: Tensor, labels: Tensor, classes: int, batch: int = 64) -> Agreement:
@@ -67,19 +70,26 @@ def measure_agreement(labeler: Labeler, images: Tensor, labels: Tensor, classes:
     of the classes.
     """
     assert labeler.logits is not None  # hard labels are not asked
-    counts = torch.zeros(classes, classes, dtype=torch.int64)
-    for part, truth in zip(images.split(batch), labels.split(batch), strict=True):
+    named = []
+    for part in images.split(batch):
         logits = labeler.logits(part.float() / 255).float().cpu()
         require_finite_logits(labeler.name, logits)
         if logits.shape[1] != classes:
             raise UserError(f"labeler {labeler.name}: gives {logits.shape[1]} logits for {classes} classes")
-        counts.index_put_((truth.cpu(), logits.argmax(1)), torch.ones(len(truth), dtype=torch.int64), accumulate=True)
+        named.append(logits.argmax(1))
+    return agreement_of(torch.cat(named), labels.cpu(), classes)
+
+
+def agreement_of(named: Tensor, labels: Tensor, classes: int, what: str = "real images") -> Agreement:
+    """The agreement of what a labeler named (n,) with the hard labels (n,), both below `classes`."""
+    counts = torch.zeros(classes, classes, dtype=torch.int64)
+    counts.index_put_((labels, named), torch.ones(len(labels), dtype=torch.int64), accumulate=True)
     agreed = int(counts.diagonal().sum())
     reordered = agreed
     if len(labels) >= ENOUGH * classes:
         rows, columns = linear_sum_assignment(counts.numpy(), maximize=True)
         reordered = int(counts.numpy()[rows, columns].sum())
-    return Agreement(len(labels), agreed, reordered, classes)
+    return Agreement(len(labels), agreed, reordered, classes, what)
 
 
 def require_finite_logits(name: str, logits: Tensor) -> None:

@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -133,7 +134,8 @@ def _parse(uri: str, data: bytes) -> Any:
         except safetensors.SafetensorError as error:
             raise ValueError(str(error)) from error
     try:
-        with torch.serialization.safe_globals([(_Ignored, name) for name in _BESIDE]):
+        with warnings.catch_warnings(), torch.serialization.safe_globals([(_Ignored, name) for name in _BESIDE]):
+            warnings.simplefilter("ignore")  # of versions of the format, which are read or are an error
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(_refusal(str(error))) from error

@@ -118,7 +118,7 @@ class ImageOptions(Configuration):
 
     GROUP = "image"
 
-    size: int = option(256, ge=1)
+    size: int = option(256, ge=1, le=8192)
     """Pixels on each side of the square that images are brought to when they are read. The codec's factor must divide
     it. With a diffusion model as the generator the default is the size that the model was made for."""
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from raycond.core import files
 from raycond.core.errors import NoSplit, UserError, named
 from raycond.data.classes import Classes, require_same
+from raycond.data.decode import Interpolation
 from raycond.data.holdout import hold_out
 from raycond.data.images import Decoding, Resize
 from raycond.data.quarantine import Limit
@@ -66,13 +68,17 @@ class ImageConfig(Protocol):
     def max_value(self) -> int | None: ...
 
 
-def decoding(config: ImageConfig, channels: int) -> Decoding:
+def decoding(config: ImageConfig, channels: int, interpolation: Interpolation = "bicubic") -> Decoding:
     """How the images of a run are decoded. channels: what the codec or the options ask for."""
-    return Decoding(config.size, config.resize, 3 if channels == 3 else 1, config.max_pixels, config.max_value)
+    return Decoding(
+        config.size, config.resize, 3 if channels == 3 else 1, config.max_pixels, config.max_value, interpolation
+    )
 
 
 def require_reachable(out: str, runner: str) -> None:
-    """Raise UserError for a run folder that other processes cannot see."""
+    """Raise UserError for a run folder that is none, or that other processes cannot see."""
+    if files.is_local(out) and files.exists(out) and not files.is_dir(out):
+        raise UserError(f"--out {out}: is a file; give a folder")
     if runner == "ray" and out.startswith("memory://"):
         raise UserError(f"--out {out}: is of one process; use --runner local, or a place that workers can reach")
 

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
+
+import torch
 
 from raycond.core import files
 from raycond.core.errors import UserError
 from raycond.core.lock import locked
 from raycond.data.images import MAX_PIXELS, Decoding
+from raycond.data.labelled import LabelledImages
 from raycond.evaluate.protocol import Recipe
 from raycond.evaluate.stored_views import store_labels
 from raycond.evaluate.training_sets import SetImages
+from raycond.labels.agreement import measure_agreement
+from raycond.labels.base import Labeler
 from raycond.labels.registry import open_labeler
 from raycond.labels.stored.labels import Encoding
 from raycond.sets.manifest import read_manifest
+
+MOST = 1024  # images on which a labeler is measured
 
 
 def store_set_labels(
@@ -48,9 +57,11 @@ def store_set_labels(
     with locked(folder, "raycond store-labels"):
         files.sweep(folder)
         for ipc in ipcs or manifest.ipcs:
+            images = SetImages(set_path, ipc, "uniform").load(len(classes), options)
+            _tell_agreement(opened, images, device)
             found[ipc] = store_labels(
                 files.join(folder, f"ipc{ipc}"),
-                SetImages(set_path, ipc, "uniform").load(len(classes), options),
+                images,
                 labeler=opened,
                 protocol=recipe.resolve(ipc=ipc, classes=len(classes), student=student, size=content["size"]),
                 classes=classes,
@@ -63,3 +74,16 @@ def store_set_labels(
             if report is not None:
                 report(ipc, found[ipc])
     return found
+
+
+def _tell_agreement(labeler: Labeler, images: LabelledImages, device: str) -> None:
+    """Say how the labels agree with the hard ones of the set, before hours go into storing them. Raises UserError for
+    outputs that are no numbers."""
+    if labeler.logits is None:
+        return
+    few = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:MOST]
+    measured = measure_agreement(labeler, images.images[few].to(device), images.labels[few], images.classes)
+    agreement = replace(measured, what="images of the set")
+    print(f"labeler    {labeler.name} {agreement}", file=sys.stderr)
+    if agreement.warning:
+        print(f"WARNING    {agreement.warning}", file=sys.stderr)

@@ -79,6 +79,7 @@ def export(
             about |= {"mean": means, "std": stds}
             if labeler is not None:
                 about["labeler"], labels = _soft_labels(condensed, order, labeler, device)
+                about["agreement"] = _agreement(condensed, order, labels)
                 _save(files.join(folder, "soft_labels.pt"), labels)
             _save(files.join(folder, "images.pt"), _normalized(condensed, order, means, stds))
         for name, index in layout:
@@ -248,6 +249,15 @@ def _soft_labels(condensed: CondensedSet, order: Sequence[int], spec: str, devic
         require_finite_logits(labeler.name, logits)
         parts.append(logits)
     return labeler.name, torch.cat(parts)
+
+
+def _agreement(condensed: CondensedSet, order: Sequence[int], logits: Tensor) -> dict[str, Any]:
+    """How the soft labels agree with the hard ones, and what is wrong if they seem to be of other classes."""
+    from raycond.labels.agreement import agreement_of
+
+    hard = condensed.labels[list(order)]
+    found = agreement_of(logits.argmax(1), hard, len(condensed.classes), "images of the set")
+    return {"images": found.images, "agreed": found.agreed, "text": str(found), "warning": found.warning}
 
 
 def _readme(about: dict[str, Any]) -> str:

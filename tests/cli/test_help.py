@@ -43,6 +43,8 @@ OLD = {
     "resume",
     "kernel": "method kernel preset data val out ipc steps targets learn-labels block limit classes seed workers "
     "runner no-evaluate dry-run lr batch",
+    "match": "method sampling preset data val out ipc network iterations factor init clusters recluster limit classes "
+    "seed workers runner no-evaluate dry-run",
     "attach": "",
     "store-labels": "labeler protocol set ipc views top-k rest seed device",
     "collages": "data teacher size ipc pool crops factor clip channels seed max-bad name device",
@@ -132,7 +134,7 @@ def test_examples_are_command_lines(name: str) -> None:
         assert parse(name, COMMANDS[name], command, arguments)
 
 
-@pytest.mark.parametrize("name", ["quantize", "kernel", "train-generator", "fit-projector", "evaluate"])
+@pytest.mark.parametrize("name", ["quantize", "match", "kernel", "train-generator", "fit-projector", "evaluate"])
 def test_scripts_in_pipelines_take_the_same_options(name: str) -> None:
     script = ROOT / "pipelines" / f"{SCRIPTS.get(name, name.replace('-', '_'))}.py"
     assert f'main(["{name}", *sys.argv[1:]])' in script.read_text()

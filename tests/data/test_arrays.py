@@ -168,3 +168,10 @@ def test_a_listing_counts_the_bytes_of_the_rows(tmp_path: Path) -> None:
     assert digits.listing(3).bytes == 64 * len(digits.refs(3))
     source = open_source(str(written(tmp_path)), index_dir="x")
     assert source.listing(0) == (3, source.fingerprint(0), 3 * 30)
+
+
+def test_a_header_of_no_images_of_billions_of_pixels(tmp_path: Path) -> None:
+    written(tmp_path)
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, 0, 2**32 - 1, 2**32 - 1))
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte: cannot be read as an idx file"):
+        open_source(str(tmp_path), index_dir="x")

@@ -22,8 +22,8 @@ def test_damage_is_an_error_of_ours_or_no_harm(reader: Reader, tmp_path: Path) -
     assert findings == []
 
 
-@pytest.mark.parametrize(("name", "seed", "number"), [("parquet", 27, 891)])
-def test_inputs_that_once_ended_the_process(name: str, seed: int, number: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "seed", "number"), [("parquet", 27, 891), ("idx", 27, 23178)])
+def test_inputs_on_which_a_reader_failed_once(name: str, seed: int, number: int, tmp_path: Path) -> None:
     assert list(run(all_readers()[name], range(number, number + 1), seed, tmp_path)) == []
 
 

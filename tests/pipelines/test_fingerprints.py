@@ -55,11 +55,12 @@ QUANTIZE: Table = {
         "limit": 1,
         "val_share": 0.34,
         "resize": "squash",
+        "interpolation": "bilinear",
         "seed": 1,
         "max_pixels": 10**6,
         "max_value": 4095,
     },
-    "autoencoder, evaluate, overlap, pixels, quantize": {"check_content": True},
+    "autoencoder, quantize": {"check_content": True},
     "autoencoder, quantize, generate, set": {"size": 16},
     "autoencoder, set": {
         "autoencoder.channels": 1,

@@ -51,6 +51,18 @@ def prepare(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return function
 
 
+def test_a_run_folder_that_is_a_file_is_refused(prepare: Prepare, tmp_path: Path) -> None:
+    tree(tmp_path / "data", {"a": 2, "b": 2})
+    (tmp_path / "out").write_text("x")
+    with pytest.raises(UserError, match=f"--out {tmp_path}/out: is a file; give a folder"):
+        prepare({"data": f"{tmp_path}/data", "out": f"{tmp_path}/out"})
+
+
+def test_sizes_that_no_memory_holds_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--size: expected at most 8192, not 100000"):
+        load_config({"data": str(tmp_path), "size": 100_000})
+
+
 def test_an_address_without_images_is_noticed_first(prepare: Prepare, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"--data: {tmp_path}/nowhere: does not exist"):
         prepare({"data": f"{tmp_path}/nowhere", "out": f"{tmp_path}/out"})

@@ -69,6 +69,20 @@ def test_a_second_run_in_the_same_place_stops(tmp_path: Path, teacher: str) -> N
     assert verify_set_labels(place) == []
 
 
+def test_agreement_with_hard_labels_is_told_before_any_label_is_stored(
+    tmp_path: Path, teacher: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "set")
+    places = str(tmp_path / "labels"), str(tmp_path / "set")
+    store_set_labels(*places, labeler=teacher, recipe=RECIPE, ipcs=(4,))
+    assert "labeler    teacher:convnet3-w8 agrees with the hard labels of" in capsys.readouterr().err
+    state = torch.load(tmp_path / "w.pt", weights_only=True)
+    torch.save({name: torch.full_like(tensor, torch.nan) for name, tensor in state.items()}, tmp_path / "w.pt")
+    with pytest.raises(UserError, match="gives NaN or infinite outputs"):
+        store_set_labels(str(tmp_path / "nan"), places[1], labeler=teacher, recipe=RECIPE, ipcs=(4,))
+    assert not list((tmp_path / "nan").rglob("labels.json"))
+
+
 def test_wrong_use_is_told(tmp_path: Path, teacher: str) -> None:
     write(tmp_path / "set")
     with pytest.raises(UserError, match=r"--ipc 3: .* has only 1, 4"):

@@ -49,7 +49,10 @@ def server(answer: Callable[[socket.socket], None]) -> Iterator[str]:
                 answer(connection)
 
         threading.Thread(target=accept, daemon=True).start()
-        yield f"127.0.0.1:{listening.getsockname()[1]}"
+        try:
+            yield f"127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)  # else the thread that waits in accept keeps it open
 
 
 def silent(connection: socket.socket) -> None:

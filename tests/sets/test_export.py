@@ -51,6 +51,10 @@ def test_ddranking_tensors(tmp_path: Path) -> None:
     labels = torch.load(out / "soft_labels.pt", weights_only=True)
     assert (labels.shape, labels.dtype) == ((12, 3), torch.float32)
     torch.testing.assert_close(labels, open_teacher(teacher(tmp_path), classes=CLASSES, device="cpu")(expected()))
+    hard = raycond.open(str(tmp_path / "s")).labels
+    agreed = int((labels.argmax(1) == hard.sort().values).sum())
+    assert about["agreement"]["agreed"] == agreed
+    assert about["agreement"]["text"] == f"agrees with the hard labels of {agreed / 0.12:.1f} % of 12 images of the set"
     weights = torch.load(out / "weights.pt", weights_only=True)
     assert torch.equal(weights, raycond.open(str(tmp_path / "s")).weights)
     assert about == json.loads((out / "export.json").read_text())

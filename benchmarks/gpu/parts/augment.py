@@ -34,7 +34,8 @@ def run(context: Context) -> None:
         twice = differing(change(moved, generator(1, device)), change(moved, generator(1, device)))
         context.check(f"{name}, twice", twice, 0, "pixels that differ")
     for name, options in VIEWS.items():
-        _numbered(context, name, preset("rded").override(**{"mix": "none", "shuffle": 1, "flip": False, **options}))
+        changes = {"mix": "none", "shuffle": 1, "flip": False, "view_size": None, **options}
+        _numbered(context, name, preset("rded").override(**changes))
 
 
 def _numbered(context: Context, name: str, protocol: EvaluationProtocol) -> None:

@@ -27,7 +27,7 @@ def run(context: Context) -> None:
     size, per_class, steps = (16, 2, 2) if context.tiny else (64, 20, 20)
     labels = torch.arange(COUNT).repeat_interleave(per_class)
     train = LabelledImages(pictures(len(labels), size), labels, COUNT)
-    protocol = preset("rded").override(batch=20, steps=steps, checks=1, max_size=None)
+    protocol = preset("rded").override(batch=20, steps=steps, checks=1, max_size=None, view_size=None)
     devices = {"cpu": torch.device("cpu"), "device": context.device}
     stored = {name: _stored(context, name, train, protocol, device) for name, device in devices.items()}
     rows = torch.arange(len(labels))

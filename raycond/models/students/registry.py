@@ -19,10 +19,10 @@ STUDENTS = Registry(
     "student",
     [
         Entry("convnet", "the net of DC, DSA and DM, of depth 1 to 7 (convnet3)", f"{_HERE}.convnet:CONVNET"),
-        Entry("kipnet", "the net that KIP transfers to, without norm (kipnet3)", f"{_HERE}.kipnet:KIPNET"),
         Entry("mlp", "three linear layers", f"{_HERE}.convnet:MLP_FAMILY"),
         Entry("resnet", "IDC's ResNet, of depth 10 or 18 (resnet10, resnet18-in)", f"{_HERE}.residual:RESNET"),
         Entry("resnetap", "IDC's ResNet with average pools (resnetap10)", f"{_HERE}.residual:RESNETAP"),
+        Entry("kipnet", "the net that KIP transfers to, without norm (kipnet3)", f"{_HERE}.kipnet:KIPNET"),
     ],
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -25,22 +26,9 @@ IMAGE_FORMAT = "png"
 METHODS = {"kip": "KIP", "ls": "LS"}  # as manifests name them
 # what the set depends on, beside what its images were computed from; the rest must not change its bytes
 IDENTITY = (
-    *(
-        "size",
-        "channels",
-        "resize",
-        "method",
-        "kernel",
-        "activation",
-        "head",
-        "w_std",
-        "b_std",
-        "ipc",
-        "targets",
-        "reg",
-    ),
-    *("raise_reg", "dtype", "preprocess", "zca_reg", "layer_norm", "limit", "classes", "seed", "image_column"),
-    *("label_column", "max_pixels"),
+    *("size", "channels", "resize", "method", "kernel", "activation", "head", "w_std", "b_std", "ipc", "targets"),
+    *("reg", "raise_reg", "dtype", "preprocess", "zca_reg", "layer_norm", "limit", "classes", "seed"),
+    *("image_column", "label_column", "max_pixels"),
 )
 OF_KIP = (
     *("steps", "lr", "batch", "learn_labels"),
@@ -65,14 +53,18 @@ def write_kernel_set(
     by_ipc = {support.ipc: support for support in supports}
     learned = has_learned_labels(config)
 
+    @cache
+    def read(ipc: int) -> tuple[dict[str, Tensor], list[bytes]]:
+        images, labels = by_ipc[ipc].snapshots[-1].read()
+        tensors = {IMAGES: images, **({LEARNED: labels.float()} if learned else {})}
+        return tensors, shown(config, pool, by_ipc[ipc])
+
     def load(ipc: int, label: int) -> ClassPart:
-        support = by_ipc[ipc]
-        images, labels = support.snapshots[-1].read()
+        tensors, images = read(ipc)
         rows = slice(label * ipc, (label + 1) * ipc)
-        tensors = {IMAGES: images[rows], **({LEARNED: labels[rows].float()} if learned else {})}
-        first = support.rows[rows]
-        shown = pool.split.images[first] if config.method == "ls" else viewable(pool, images[rows])
-        return ClassPart(label, encoded(shown), None, tuple(ids[row] for row in first.tolist()), tensors, counts[label])
+        first = tuple(ids[row] for row in by_ipc[ipc].rows[rows].tolist())
+        parts = {name: tensor[rows] for name, tensor in tensors.items()}
+        return ClassPart(label, images[rows], None, first, parts, counts[label])
 
     writer = SetWriter(folder, source.classes, config.ipc, "uniform", IMAGE_FORMAT, load, in_unit(pool.preprocessing))
     about = _about(config, pool, len(bad))
@@ -84,9 +76,13 @@ def has_learned_labels(config: KernelConfig) -> bool:
     return config.method == "ls" or config.learn_labels
 
 
-def viewable(pool: Pool, images: Tensor) -> Tensor:
-    """Preprocessed images as pixels (n, C, H, W) uint8: un-whitened, rounded, and cut off at black and white."""
-    return pool.preprocessing.invert(images).round().clamp(0, 255).byte()
+def shown(config: KernelConfig, pool: Pool, support: Support) -> list[bytes]:
+    """The images of a support for people: as they were read where they did not change, else un-whitened, rounded, and
+    cut off at black and white."""
+    if config.method == "ls":
+        return encoded(pool.split.images[support.rows])
+    images, _ = support.snapshots[-1].read()
+    return encoded(pool.preprocessing.invert(images).round().clamp(0, 255).byte())
 
 
 def encoded(images: Tensor) -> list[bytes]:

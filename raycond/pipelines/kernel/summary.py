@@ -15,7 +15,7 @@ from raycond.data.quarantine import BadRecord
 from raycond.data.rows import RowSource
 from raycond.evaluate import table
 from raycond.pipelines.evaluate.summary import overlap_text
-from raycond.pipelines.kernel.condensed import IMAGE_FORMAT, encoded, has_learned_labels, viewable
+from raycond.pipelines.kernel.condensed import IMAGE_FORMAT, encoded, has_learned_labels, shown
 from raycond.pipelines.kernel.config import KernelConfig
 from raycond.pipelines.kernel.scores import ScoredSnapshot
 from raycond.pipelines.kernel.supports import Support
@@ -111,12 +111,11 @@ def _tensors(config: KernelConfig) -> str:
 
 
 def _learned(config: KernelConfig, pool: Pool, support: Support) -> LearnedSupport:
-    images, labels = support.snapshots[-1].read()
-    before = encoded(pool.split.images[support.rows])
+    _, labels = support.snapshots[-1].read()
     return LearnedSupport(
         support.ipc,
-        before,
-        before if config.method == "ls" else encoded(viewable(pool, images)),
+        encoded(pool.split.images[support.rows]),
+        shown(config, pool, support),
         labels.tolist() if has_learned_labels(config) else (),
     )
 

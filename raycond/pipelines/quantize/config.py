@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from raycond.core import files
 from raycond.core.options import STRICT, Configuration, option, section
+from raycond.data.decode import Interpolation
 from raycond.methods.quantize.registry import QUANTIZERS
 from raycond.models.codecs.options import AutoencoderConfig
 from raycond.models.generators.options import GeneratorOptions, changed
@@ -31,6 +32,17 @@ from raycond.runtime.resources import Resources
 
 METHODS: tuple[Any, ...] = ("random", "medoid", "uniform", "weighted", "full")
 FORMER_METHODS = {"d4m": "uniform", "ddoq": "weighted"}  # which earlier versions took for them
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class EncodedImages(ImageOptions):
+    """The form in which images are decoded."""
+
+    GROUP = "image"
+
+    interpolation: Interpolation = option("bicubic")
+    """How pixels are interpolated where a training image is resized: bicubic, or bilinear as D4M does. Test images are
+    always resized bilinearly, as in the protocols' sources."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -152,7 +164,7 @@ class QuantizeConfig(
     SharedWork,
     SourceOptions,
     ValidationSource,
-    ImageOptions,
+    EncodedImages,
     CodecOptions,
     QuantizationOptions,
     GenerationOptions,

@@ -51,8 +51,8 @@ IDENTITY = (
 )
 
 
-# options that came later: they are told where they are given, so that sets of before keep their bytes
-SINCE = ("val_share", "max_value")
+# options that came later, and what they were before: they are told where they differ, so that sets keep their bytes
+SINCE = {"val_share": None, "max_value": None, "interpolation": "bicubic"}
 
 
 def prepare(config: QuantizeConfig, index_dir: str | None = None) -> QuantizeRun:
@@ -180,7 +180,7 @@ def _stages(config: QuantizeConfig, run: QuantizeRun, runner: Runner) -> None:
             where = trained_codec(
                 config.autoencoder,
                 run.source,
-                decoding(config, config.autoencoder.channels),
+                decoding(config, config.autoencoder.channels, config.interpolation),
                 classes=fingerprints,
                 layout=run.layout,
                 seed=config.seed,
@@ -250,7 +250,7 @@ def _about(config: QuantizeConfig, run: QuantizeRun, codec: CodecFacts) -> dict[
         "codec": {"name": codec.name, "sha256": codec.digest, "channels": codec.channels},
         "seed": config.seed,
         "config": {k: plain[k] for k in IDENTITY}
-        | {k: plain[k] for k in SINCE if plain[k] is not None}
+        | {k: plain[k] for k, before in SINCE.items() if plain[k] != before}
         | ({"km_expand": config.km_expand} if config.quantizer == "minibatch" else {}),
         **({"diffusion": _about_diffusion(run.diffusion, plain["diffusion"])} if run.diffusion else {}),
         "source": {

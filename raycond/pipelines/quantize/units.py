@@ -36,7 +36,7 @@ class WorkerSpec:
     @property
     def decoding(self) -> Decoding:
         """How the images that are encoded are decoded."""
-        return decoding(self.config, self.channels)
+        return decoding(self.config, self.channels, self.config.interpolation)
 
     @property
     def generator(self) -> str:
@@ -150,6 +150,7 @@ def codebook_fingerprint(spec: WorkerSpec, label: int, ipc: int, images: str) ->
         max_pixels=c.max_pixels,
         threads=c.cpus_per_actor,
         **({} if c.max_value is None else {"max_value": c.max_value}),
+        **({} if c.interpolation == "bicubic" else {"interpolation": c.interpolation}),
         **({"km_expand": c.km_expand} if c.quantizer == "minibatch" else {}),
     )
 

@@ -96,7 +96,7 @@ def test_rerun_does_nothing(source: Path, copy: Path) -> None:
 
 
 # pixels 2 a class; each training then writes a state every 2 steps and at its end
-@pytest.mark.parametrize("renames", [3, 9, 16, 26])
+@pytest.mark.parametrize("renames", [*(pytest.param(n, marks=pytest.mark.slow) for n in (3, 16)), 9, 26])
 def test_killed_run_resumes_to_the_same_bytes(source: Path, whole: Path, renames: int) -> None:
     out = source / f"killed{renames}"  # beside `whole`, because the places of teachers are part of it
     assert killed_at_rename(renames, fit_projector, config(source, out))

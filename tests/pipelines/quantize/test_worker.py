@@ -13,6 +13,7 @@ from PIL import Image
 from raycond.core import files, records
 from raycond.core.device import require_device
 from raycond.core.errors import UserError
+from raycond.data.decode import decode
 from raycond.data.encoded import unpack
 from raycond.data.sources import open_source
 from raycond.methods.quantize import codebook_file
@@ -54,6 +55,22 @@ def test_medoids_are_decoded_as_what_was_encoded(tmp_path: Path) -> None:
     (image,) = unpack(job.layout.images("medoid", 1, 0))
     with Image.open(io.BytesIO(image)) as picture:
         assert np.asarray(picture).max() == 255
+
+
+def test_images_are_resized_as_the_options_say(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    file = tmp_path / "data" / "a" / "0.png"
+    file.parent.mkdir(parents=True)
+    Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(file)
+    found = {}
+    for how in ("bicubic", "bilinear"):
+        job = spec(tmp_path / "data", tmp_path / how, interpolation=how)
+        ClassWorker(job, "cpu").process([ClassJob(0, {1: "one"}, {"medoid": [1]})])
+        (image,) = unpack(job.layout.images("medoid", 1, 0))
+        with Image.open(io.BytesIO(image)) as picture:
+            found[how] = np.asarray(picture)
+        assert np.array_equal(found[how], decode(file.read_bytes(), size=job.config.size, interpolation=how))  # type: ignore[arg-type]
+    assert not np.array_equal(found["bicubic"], found["bilinear"])
 
 
 @pytest.mark.parametrize("together", [1, 4])

@@ -188,7 +188,7 @@ def test_other_classes_in_the_folder(tmp_path: Path, copy: Path) -> None:
         ({"data": "/nowhere"}, "--data: /nowhere: does not exist"),
         ({"max_bad": "x"}, "--max-bad: "),
         ({"runner": "ray", "out": "memory://x"}, "is of one process"),
-        ({"codec": "kl:/nowhere"}, "--codec kl:/nowhere: cannot load AutoencoderKL"),
+        ({"codec": "kl:/nowhere"}, "--codec kl:/nowhere: /nowhere: no such folder"),
     ],
 )
 def test_wrong_options_are_found_at_once(source: Path, tmp_path: Path, options: dict[str, Any], text: str) -> None:
