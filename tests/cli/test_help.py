@@ -43,8 +43,6 @@ OLD = {
     "resume",
     "kernel": "method kernel preset data val out ipc steps targets learn-labels block limit classes seed workers "
     "runner no-evaluate dry-run lr batch",
-    "match": "method sampling preset data val out ipc network iterations factor init clusters recluster limit classes "
-    "seed workers runner no-evaluate dry-run",
     "attach": "",
     "store-labels": "labeler protocol set ipc views top-k rest seed device",
     "collages": "data teacher size ipc pool crops factor clip channels seed max-bad name device",
