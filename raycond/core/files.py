@@ -186,6 +186,16 @@ def hidden_file(folder: str) -> tuple[int, str]:
     return tempfile.mkstemp(dir=folder, prefix=f".{platform.node()}.{os.getpid()}.", suffix=".part")
 
 
+def hidden_folder(parent: str) -> str:
+    """A new temporary folder in a local one, named as `hidden_file` names files. Those that killed processes left there
+    are removed."""
+    for path in Path(parent).glob(".*.part"):
+        with contextlib.suppress(OSError):
+            if path.is_dir() and _PART.fullmatch(path.name) and _abandoned(path):
+                shutil.rmtree(path)
+    return tempfile.mkdtemp(dir=parent, prefix=f".{platform.node()}.{os.getpid()}.", suffix=".part")
+
+
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[IO[bytes]]:
     """A seekable stream that becomes the local file `path` only if the block ends without an error."""

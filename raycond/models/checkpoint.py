@@ -25,12 +25,8 @@ _INSIDE = (
     *("model_ema", "state_dict_ema", "ema_state_dict", "ema"),
 )
 _DEEPEST = 4  # nestings that are looked into
-_PREFIXES = (
-    "module.",
-    "_orig_mod.",
-    "model.",
-    "net.",
-)  # of DataParallel, torch.compile and modules that hold a network
+# Before the names of a network that DataParallel, torch.compile or another module holds.
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 _MOST_KEYS = 20  # of a checkpoint without weights that are listed
 _AVERAGED = "n_averaged"  # a counter that AveragedModel keeps beside the weights
 _DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")  # torchvision's DenseNet files have older names

@@ -40,8 +40,10 @@ _WEIGHTS = {"uniform": "uniform weights", "voronoi": "Voronoi weights"}
 
 def context(report: Report) -> dict[str, Any]:
     kernel = kernel_section(report)
-    absent = ["kernel"] if kernel is None else ["w2", "distortion"]  # sections of runs of other kinds
-    absent += [] if report.curves or report.sheets else ["optimization"]
+    optimized = bool(report.curves or report.sheets)
+    quantized = kernel is None and not optimized
+    absent = [*([] if kernel else ["kernel"]), *([] if optimized else ["optimization"])]  # sections of other runs
+    absent += [] if quantized else ["w2", "distortion"]
     return {
         "report": report,
         "navigation": {anchor: name for anchor, name in SECTIONS.items() if anchor not in absent},
@@ -50,6 +52,7 @@ def context(report: Report) -> dict[str, Any]:
             (sheet.name, f"data:image/png;base64,{base64.b64encode(sheet.image).decode()}") for sheet in report.sheets
         ],
         "kernel": kernel,
+        "quantized": quantized,
         "tiles": _tiles(report),
         "students": accuracy.students(report.accuracy),
         "meanings": accuracy.meanings(report.accuracy),

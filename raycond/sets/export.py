@@ -6,7 +6,6 @@ import csv
 import io
 import os
 import shutil
-import tempfile
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -98,9 +97,9 @@ def _whole_folder(out: str) -> Iterator[str]:
     if not files.is_local(out):
         yield out
         return
-    parent, name = os.path.split(out)
+    parent = os.path.dirname(out)
     os.makedirs(parent, exist_ok=True)
-    folder = tempfile.mkdtemp(dir=parent, prefix=f".{name}.", suffix=".part")
+    folder = files.hidden_folder(parent)
     try:
         os.chmod(folder, 0o755)
         yield folder

@@ -111,8 +111,7 @@ class SetWriter:
         """Write everything and return the manifest.
 
         about: what goes into the manifest beside what the writer finds itself. A file of an earlier set that the new
-        one does not have is removed from data/, latents/, tensors/ and
-        labels/.
+        one does not have is removed from data/, latents/, tensors/ and labels/.
         """
         with Publication(self.folder) as new:
             for ipc in self.ipcs:

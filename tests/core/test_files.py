@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import platform
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,13 @@ def test_digests_do_not_depend_on_order_or_spacing() -> None:
     assert files.digest({"a": 1, "b": [2]}) == files.digest({"b": [2], "a": 1})
     assert files.digest({"a": 1}) == hashlib.sha256(b'{"a":1}').hexdigest()
     assert files.digest([1, 2]) != files.digest([2, 1])
+
+
+def test_hidden_folders_of_killed_processes_go_with_the_next(tmp_path: Path) -> None:
+    node, dead = platform.node(), 2**22 + 1  # above the largest number of a process
+    (tmp_path / f".{node}.{dead}.abc.part" / "inside").mkdir(parents=True)
+    others = [f".{node}.{os.getpid()}.abc.part", ".somebody-elses.part", f".another-machine.{dead}.abc.part"]
+    for name in others:
+        (tmp_path / name).mkdir()
+    made = files.hidden_folder(str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {*others, os.path.basename(made)}

@@ -267,5 +267,7 @@ def test_curves_and_sheets_of_an_optimization() -> None:
     require_self_contained(found)
     assert 'href="#optimization"' in found
     assert 'href="#optimization"' not in HTML
+    assert 'id="w2"' not in found
+    assert 'id="w2"' in HTML
     assert found.count("<svg") == HTML.count("<svg") + 1
     assert len(found) < len(HTML) + 60_000  # a thousand points are thinned out

@@ -79,11 +79,7 @@ def summary(run: MatchRun) -> str:
 def build_report(config: MatchingConfig, run: MatchRun) -> Report:
     """The report of a run whose condensed set is written."""
     storage = run.manifest["storage_bytes"]
-    missing = {
-        "w2": "Only quantized sets have it.",
-        "distortion": "Only quantized sets have it.",
-        "accuracy": "no student was trained" if config.evaluate else "evaluation was switched off",
-    }
+    missing = {"accuracy": "no student was trained" if config.evaluate else "evaluation was switched off"}
     settings = config.matching(config.ipc[0])
     opened = {ipc: open_set(run.layout.condensed, ipc) for ipc in sorted(config.ipc)}
     return Report(
