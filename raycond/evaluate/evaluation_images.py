@@ -67,6 +67,12 @@ class EvaluationImages:
             images = self.images[here] if self.rows is None else self.images[self.rows[here].to(self.images.device)]
             yield self._cropped(images), self.labels[here]
 
+    def spread(self, count: int) -> Tensor:
+        """At most `count` images, evenly spread over the selection: splits are sorted by class."""
+        places = torch.linspace(0, len(self) - 1, min(count, len(self))).long()
+        rows = places if self.rows is None else self.rows[places]
+        return self._cropped(self.images[rows.to(self.images.device)])
+
     def _cropped(self, images: Tensor) -> Tensor:
         if self.crop is None:
             return images

@@ -62,7 +62,7 @@ class EvaluationProtocol:
 
     lr_from: Literal["given", "ntk"] = "given"
     """Where the learning rate comes from. ntk: `lr` times the largest one that is stable for the mean squared error, by
-    the network's empirical tangent kernel on 50 training images at the start."""
+    the network's empirical tangent kernel on 50 real images at the start: test images, without their labels."""
 
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     """The optimizer."""

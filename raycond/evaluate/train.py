@@ -83,8 +83,9 @@ def train_and_test(
     with _reproducible(seed, device, threads):
         start = time.perf_counter()
         _require_fit(train, tests, protocol)
-        training = _Training(prepared(train, protocol), student, protocol, seed, device, labeler, real)
         tests = tests.at_most(protocol.max_size)
+        like = tests.spread(INPUTS) if protocol.lr_from == "ntk" else None
+        training = _Training(prepared(train, protocol), student, protocol, seed, device, labeler, real, like)
         curve: list[Check] = []
         for step, loss in training.run():
             top1 = training.accuracy(tests)
@@ -126,6 +127,7 @@ class _Training:
         device: torch.device,
         labeler: Labeler | None,
         real: Preprocessing | None = None,
+        like: Tensor | None = None,
     ) -> None:
         self.protocol, self.device, self.what = protocol, device, f"student {student}, seed {seed}"
         self.labeler = None if labeler is None or labeler.mode == "hard" else labeler
@@ -153,16 +155,21 @@ class _Training:
         self.images, self.labels = held, train.labels.to(device)
         self.weights = _weights(train, protocol).to(device)
         self.values = None if train.values is None else train.values.to(device)
-        self.optimizer = self._optimizer()
+        self.optimizer = self._optimizer(like)
         self.fixed = self._fixed_labels() if self.labeler and self.labeler.mode == "fixed" else None
         self.stored = self._stored_views(train.classes)
         self.generator = torch.Generator(device).manual_seed(seed)
 
-    def _optimizer(self) -> ScheduledOptimizer:
+    def _optimizer(self, like: Tensor | None) -> ScheduledOptimizer:
+        """like: real images, uint8, that a rate from the tangent kernel is of; by default the training images."""
         protocol = self.protocol
         if protocol.lr_from == "ntk":
-            first = in_unit(self.images[:INPUTS])
-            rate = largest_stable_rate(self.net, first if self.normalized else self.normalizer(first))
+            if like is not None:
+                inputs = self.normalizer.of_pixels(like.to(self.device))
+            else:
+                inputs = in_unit(self.images[:INPUTS])
+                inputs = inputs if self.normalized else self.normalizer(inputs)
+            rate = largest_stable_rate(self.net, inputs)
             protocol = replace(protocol, lr=protocol.lr * rate, lr_from="given")
         return ScheduledOptimizer(self.net, protocol, self.steps, self.per_epoch)
 

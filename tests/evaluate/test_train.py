@@ -357,3 +357,20 @@ def test_squared_errors_take_no_labeler() -> None:
             TRAIN, TEST, student=STUDENT, protocol=preset("quick").override(loss="mse"), seed=0, device="cpu",
             labeler=labeler,
         )  # fmt: skip
+
+
+def test_the_rate_is_that_of_real_images_and_not_of_learned_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+
+    def rate(_: object, images: torch.Tensor) -> float:
+        seen.append(images)
+        return 1e-3
+
+    monkeypatch.setattr("raycond.evaluate.train.largest_stable_rate", rate)
+    protocol = preset("kip-transfer").override(steps=1, normalize="train")
+    few = subset(1)
+    train_and_test(few, TEST, student="kipnet1-w4", protocol=protocol, seed=0, device="cpu", threads=1)
+    mean, std = pixel_statistics(few.images)
+    rows = torch.linspace(0, len(TEST) - 1, 50).long()
+    expected = (TEST.images[rows].float() - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+    torch.testing.assert_close(seen[0], expected, rtol=1e-4, atol=1e-5)
