@@ -150,6 +150,7 @@ def test_dry_run_writes_nothing_and_says_what_would_be_done(
     assert contents(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_memory_as_run_folder(root: Path, tmp_path: Path) -> None:
     out = f"memory://{tmp_path.name}/out"
     assert run(root, out, *TRAINED, "--methods", "weighted", "full") == 0
@@ -286,6 +287,7 @@ def test_work_in_another_thread(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 # with Ray, and for SIGINT: tests/runtime/test_cluster.py
+@pytest.mark.slow
 def test_sigterm_ends_with_a_message(root: Path, tmp_path: Path) -> None:
     command = [
         sys.executable,

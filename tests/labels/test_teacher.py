@@ -278,6 +278,7 @@ def test_old_names_and_auxiliary_heads_of_published_weights(tmp_path: Path) -> N
     assert describe(f"googlenet@{tmp_path}/w.pth,size=64", THREE).count == 3
 
 
+@pytest.mark.slow
 def test_mobilenet_on_real_images(real_weights: Path, real_data: Path) -> None:
     where = f"mobilenet_v2@{real_weights}/mobilenet_v2_imagenet.safetensors,mean=0.5,std=0.5"
     found = open_teacher(where, classes=NETTE, device="cpu")

@@ -477,6 +477,7 @@ def test_diffusion(tmp_path: Path, kind: str, table: Table) -> None:
     require_stages(FinishedRun(tmp_path / "base", run), table, tmp_path / "copies", {})
 
 
+@pytest.mark.slow
 def test_train_generator(tmp_path: Path) -> None:
     source = generators.data(tmp_path / "data", 4)
 

@@ -108,6 +108,7 @@ def test_fresh_tasks_share_no_process(runner: RayRunner) -> None:
 # ---- trainings
 
 
+@pytest.mark.slow
 def test_what_restarts_would_not_mend_ends_a_training_with_its_cause(runner: RayRunner, tmp_path: Path) -> None:
     with pytest.raises(RaycondError, match=r"^the loss is nan at step 7$"):
         runner.train(CountingJob(str(tmp_path), fails_at=7), CPU)

@@ -62,6 +62,7 @@ def outcomes(run: GridRun) -> dict[tuple[Any, ...], dict[str, Any]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_the_same_grid_as_in_one_process_with_its_failures(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     local = evaluate_grid(options(made, "local"))

@@ -251,6 +251,7 @@ def test_bytes(source: Path, whole: Path) -> None:
     assert 2 * numbers < size < 2 * numbers + 4000
 
 
+@pytest.mark.slow
 def test_remote_folder(source: Path, whole: Path) -> None:
     from raycond.core import files
 

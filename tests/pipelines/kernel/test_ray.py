@@ -14,6 +14,7 @@ from tests.pipelines.kernel.make import SOLVE, config, data, results
 pytestmark = pytest.mark.ray
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize("method", [{"learn_labels": True, "steps": 3}, SOLVE], ids=["kip", "ls"])
 def test_the_bytes_are_those_of_one_process(

@@ -207,6 +207,7 @@ def test_a_loss_that_is_not_finite_is_a_failure(root: Path, tmp_path: Path) -> N
     assert not run.manifest
 
 
+@pytest.mark.slow
 def test_settings_of_imagenet_with_the_memory_told_beforehand(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -238,6 +239,7 @@ def test_a_set_is_compared_later_as_any_other(evaluated: Path, tmp_path: Path) -
     assert "IDC" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_in_an_object_store(root: Path, whole: Path, tmp_path: Path) -> None:
     out = f"memory://test-match{tmp_path}/out"
     run = match(config(root, out, sampling="dream", clusters=4, **IDC))

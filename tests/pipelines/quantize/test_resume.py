@@ -49,7 +49,7 @@ def finished_classes(out: Path) -> int:
 
 
 # A class takes 12 renames, the configuration 1, the set comes after 50.
-@pytest.mark.parametrize("renames", [7, 32, 52])
+@pytest.mark.parametrize("renames", [pytest.param(7, marks=pytest.mark.slow), 32, 52])
 def test_killed_run_resumes_to_the_same_bytes(source: Path, whole: Path, tmp_path: Path, renames: int) -> None:
     out = tmp_path / "out"
     assert killed_at_rename(renames, quantize, config(source, out))
@@ -187,6 +187,7 @@ def test_damaged_file_is_made_again(source: Path, whole: Path, copy: Path, name:
         assert contents(copy / folder) == contents(whole / folder)
 
 
+@pytest.mark.slow
 def test_evaluation_resumes_cell_by_cell(source: Path, copy: Path) -> None:
     options = {"evaluate": True, "methods": ("random", "weighted"), "ipc": (1, 3)}
     first = quantize(config(source, copy, **options))

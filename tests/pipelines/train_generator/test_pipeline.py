@@ -85,7 +85,9 @@ def test_rerun_does_nothing(source: Path, copy: Path) -> None:
 
 # renames: autoencoder 6 (images and their record, a checkpoint, the folder and its record),
 # latents 2 a class, then a checkpoint every 2 of 6 steps, then the folder
-@pytest.mark.parametrize(("renames", "encoded"), [(8, 2), (10, 1), (12, 0), (13, 0), (17, 0)])
+@pytest.mark.parametrize(
+    ("renames", "encoded"), [pytest.param(8, 2, marks=pytest.mark.slow), (10, 1), (12, 0), (13, 0), (17, 0)]
+)
 def test_killed_run_resumes_to_the_same_bytes(
     source: Path, whole: Path, tmp_path: Path, renames: int, encoded: int
 ) -> None:
@@ -211,6 +213,7 @@ def test_plan(source: Path, tmp_path: Path) -> None:
     assert not os.path.exists(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_remote_folder(source: Path, whole: Path) -> None:
     from raycond.core import files
 
