@@ -35,6 +35,7 @@ def local(root: Path) -> Path:
     return root / "local"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_same_bytes_and_accuracies_as_in_one_process(root: Path, local: Path) -> None:
     options = {"evaluate": True, "methods": ("weighted",), "ipc": (1, 3), "runner": "ray"}
