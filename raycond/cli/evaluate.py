@@ -32,16 +32,18 @@ def run(options: dict[str, Any]) -> int:
 
     if "set" in options:
         options["changes"] = parse_settings(options.pop("set"))
-    from raycond.pipelines.evaluate import run
+    from raycond.pipelines.evaluate.prepare import resumed
+    from raycond.pipelines.evaluate.run import evaluate_grid
+    from raycond.pipelines.evaluate.summary import summary
 
     if options.pop("resume", False):
         if "out" not in options:
             raise OptionError("--resume: give the grid's folder with --out")
-        config = run.resumed(options["out"], options)
+        config = resumed(options["out"], options)
     else:
         config = load_grid_config(options)
-    result = run.evaluate_grid(config)
-    print(run.summary(result), end="")
+    result = evaluate_grid(config)
+    print(summary(result), end="")
     return 1 if result.failures else 0
 
 

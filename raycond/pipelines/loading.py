@@ -159,6 +159,19 @@ def shown(values: Sequence[Any]) -> str:
     return " ".join(map(str, values)) or "none"
 
 
+def require_lists(config: Any, *names: str) -> None:
+    """Raise ValueError for a list among these options that is empty or has something twice, for an IPC below 1 and for
+    a seed below 0."""
+    for name in names:
+        values = getattr(config, name)
+        if not values or len(set(values)) != len(values):
+            raise ValueError(f"--{name}: expected at least one, and none twice, not {shown(values)}")
+    for name, least in (("ipc", 1), ("seeds", 0)):
+        values = getattr(config, name)
+        if values and min(values) < least:
+            raise ValueError(f"--{name}: expected numbers from {least} up, not {shown(values)}")
+
+
 def _require_known(key: str, known: set[str], layer: Layer, prefix: str = "") -> None:
     if key not in known:
         hint = did_you_mean(str(key), known) or f"; known: {', '.join(sorted(known))}"

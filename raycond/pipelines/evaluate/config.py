@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from raycond.core import files
 from raycond.core.errors import OptionError, UserError
 from raycond.core.options import STRICT, Configuration, option
-from raycond.pipelines.loading import Layer, make_absolute, merge, shown, validated
+from raycond.pipelines.loading import Layer, make_absolute, merge, require_lists, shown, validated
 from raycond.pipelines.options import MAX_PIXELS, MachineOptions, MessageOptions
 from raycond.pipelines.places import labeler_place, place, yaml_place
 from raycond.sets.place import set_or_path
@@ -164,14 +164,7 @@ class GridConfig(GridSource, TrainingOptions, ComparisonOptions, TrialOptions, M
     """Everything that `raycond evaluate` can be given."""
 
     def __post_init__(self) -> None:
-        for field in ("sets", "students", "seeds"):
-            values = getattr(self, field)
-            if not values or len(set(values)) != len(values):
-                raise ValueError(f"--{field}: expected at least one, and none twice, not {shown(values)}")
-        if self.ipc and min(self.ipc) < 1:
-            raise ValueError(f"--ipc: expected numbers from 1 up, not {shown(self.ipc)}")
-        if min(self.seeds) < 0:
-            raise ValueError(f"--seeds: expected numbers from 0 up, not {shown(self.seeds)}")
+        require_lists(self, "sets", "students", "seeds")
         if self.baselines and "none" in self.baselines and len(self.baselines) > 1:
             raise ValueError("--baselines: none goes with no other")
         for field, given in (("score-lrs", self.score_lrs), ("full-accuracy", self.full_accuracy is not None)):

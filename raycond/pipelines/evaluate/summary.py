@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass, field
-from importlib import metadata
 from typing import Any
 
-from raycond import __version__
 from raycond.core.progress import Timed
 from raycond.data.classes import Classes
 from raycond.data.images import Decoding
@@ -17,13 +14,12 @@ from raycond.data.rows import RowSource
 from raycond.evaluate import ddranking, protocol, table
 from raycond.evaluate.table import Row
 from raycond.labels.agreement import Agreement
+from raycond.pipelines.ending import MAX_FAILURES, environment, overlap_text
 from raycond.pipelines.evaluate.config import GridConfig
 from raycond.pipelines.evaluate.contenders import OpenedSet
 from raycond.pipelines.layout import GridLayout
 from raycond.report import GridReport, Size
 from raycond.sets.normalization import Normalization
-
-MAX_FAILURES = 20  # shown in full
 
 
 @dataclass
@@ -41,6 +37,7 @@ class GridRun(Timed):
     val: RowSource
     labels_digest: str
     listing: str = ""  # digest of what `origin` lists, where it is known
+    val_listing: str = ""  # and of what `val` lists
     origin: RowSource | None = None  # what the first set was made from, where it is there; with baselines the source
     agreement: Agreement | None = None  # of the labeler with hard labels, where it has labels of its own
     overlap: Overlap | None = None  # of validation and training images, where both are known
@@ -60,15 +57,6 @@ class GridRun(Timed):
         return ddranking.scores(self.rows, self.config.full_accuracy) if self.config.scores else []
 
 
-def overlap_text(overlap: Overlap) -> str:
-    """A sentence or two for the summary and the report."""
-    same = (
-        f"{overlap.shared} of {overlap.checked} validation images are training images too, byte for byte: their "
-        "accuracies are not those of unseen images"
-    )
-    return ". ".join([*([same] if overlap.shared else []), *([overlap.of_copies] if overlap.copies else [])])
-
-
 def summary(run: GridRun) -> str:
     """What a person wants to read at the end."""
     lines = [""]
@@ -80,8 +68,8 @@ def summary(run: GridRun) -> str:
         lines.append(f"labeler    {run.config.labeler} {run.agreement}")
         if run.agreement.warning:
             lines.append(f"WARNING    {run.agreement.warning}")
-    if run.overlap is not None and run.overlap.notable:
-        lines.append(f"overlap    {overlap_text(run.overlap)}")
+    if overlap := overlap_text(run.overlap):
+        lines.append(f"overlap    {overlap}")
     before = len(run.rows) + len(run.failures) - run.trained
     lines.append(f"trainings  {run.trained} now, {before} before")
     lines.append(f"time       {run.times}")
@@ -110,7 +98,11 @@ def build_report(run: GridRun) -> GridReport:
         protocol={**resolved.to_dict(), "rules": list(run.recipe.rules)},
         changed=sorted(run.config.changes),
         sizes={opened.label: _sizes(opened) for opened in run.sets},
-        environment=_environment(run),
+        environment=environment(
+            run,
+            ("torch", "torchvision", "ray"),
+            {} if run.agreement is None else {"labeler": f"{run.agreement} {run.agreement.warning}".strip()},
+        ),
         config=run.config.to_dict(),
         incremental=resolved.tasks > 1,
     )
@@ -136,20 +128,3 @@ def _sizes(opened: OpenedSet) -> list[Size]:
         Size("label generator", stored["label_generator"], "bytes in the set; a teacher is not part of it"),
         Size("label generator base", stored.get("label_generator_base", 0), "CLIP, where the set carries it"),
     ]
-
-
-def _environment(run: GridRun) -> dict[str, str]:
-    versions = {name: metadata.version(name) for name in ("torch", "torchvision", "ray")}
-    where = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in run.machine.items()}
-    times = {f"seconds: {stage}": f"{seconds:.1f}" for stage, seconds in run.seconds.items()}
-    agreement = {"labeler": f"{run.agreement} {run.agreement.warning}".strip()} if run.agreement is not None else {}
-    overlap = {"overlap": overlap_text(run.overlap)} if run.overlap is not None and run.overlap.notable else {}
-    return {
-        "raycond": __version__,
-        "python": platform.python_version(),
-        **versions,
-        **where,
-        **agreement,
-        **overlap,
-        **times,
-    }

@@ -12,7 +12,7 @@ from raycond.core.errors import OptionError, named
 from raycond.core.options import STRICT, Configuration, option, options_of
 from raycond.methods.kernels.architecture import Architecture, Shape
 from raycond.methods.kernels.registry import kernel
-from raycond.pipelines.loading import layers, merge, presets, settle, shown, validated
+from raycond.pipelines.loading import layers, merge, presets, require_lists, settle, validated
 from raycond.pipelines.options import (
     DecodingOptions,
     ImageOptions,
@@ -219,14 +219,7 @@ class KernelConfig(
     def __post_init__(self) -> None:
         if not self.data:
             raise ValueError("--data: give a URI, or a --preset that has one")
-        for field in ("ipc", "seeds", "students", "methods"):
-            values = getattr(self, field)
-            if not values or len(set(values)) != len(values):
-                raise ValueError(f"--{field}: expected at least one, and none twice, not {shown(values)}")
-        if min(self.ipc) < 1:
-            raise ValueError(f"--ipc: expected numbers from 1 up, not {shown(self.ipc)}")
-        if min(self.seeds) < 0:
-            raise ValueError(f"--seeds: expected numbers from 0 up, not {shown(self.seeds)}")
+        require_lists(self, "ipc", "seeds", "students", "methods")
         if self.gpus_per_worker not in (-1, 0, 1):
             raise ValueError(f"--gpus-per-worker {self.gpus_per_worker:g}: expected 0 or 1")
 

@@ -28,11 +28,11 @@ from raycond.pipelines.kernel.scores import Tests, krr_rows, score_supports
 from raycond.pipelines.kernel.summary import KernelRun, build_report
 from raycond.pipelines.kernel.supports import Work, make_support
 from raycond.pipelines.kernel.training_images import augmentation_of, open_pool
-from raycond.pipelines.layout import GridLayout, KernelLayout
+from raycond.pipelines.layout import KernelLayout
 from raycond.pipelines.prepare import decoding, source_options, training_source, validation_source, with_validation
 from raycond.pipelines.run_folder import at_work
-from raycond.pipelines.stages.listing import class_fingerprints, listings, require_enough_images, source_digest
-from raycond.pipelines.stages.overlap import require_disjoint
+from raycond.pipelines.stages.listing import listings, require_enough_images, source_digest
+from raycond.pipelines.stages.overlap import require_unseen
 from raycond.pipelines.stages.splits import decode_split
 from raycond.report import write_report
 from raycond.runtime.blocks import BlockPool
@@ -187,16 +187,9 @@ def _rate(device: str, work: KernelWork) -> float:
 def _decode(config: KernelConfig, run: KernelRun, listing: str) -> Tests | None:
     """Decode both splits, where that is not done, after a look for validation images among the training images."""
     options = decoding(config, config.channels)
-    val_digest = ""
     if run.val is not None:
-        val_digest = source_digest(class_fingerprints(run.val, "list val"))
-        run.overlap = require_disjoint(
-            run.val,
-            run.source,
-            val_digest=val_digest,
-            train_digest=listing,
-            record=GridLayout(config.out).overlap,
-            allow=config.allow_overlap,
+        run.val_digest, run.overlap = require_unseen(
+            run.val, run.source, train_digest=listing, out=config.out, allow=config.allow_overlap
         )
     with run.timed("decode"):
         remedy = "give --limit or a smaller --size"
@@ -206,9 +199,9 @@ def _decode(config: KernelConfig, run: KernelRun, listing: str) -> Tests | None:
         if run.val is None:
             return None
         output = run.layout.pixels(f"val-{config.size}")  # the name that the evaluation looks for
-        val = decode_split("val", run.val, val_digest, options, output)
+        val = decode_split("val", run.val, run.val_digest, options, output)
         _quarantine(config, run, val.bad, val.images)
-    return Tests(pixels(output, len(run.source.classes)), val_digest)
+    return Tests(pixels(output, len(run.source.classes)), run.val_digest)
 
 
 def _quarantine(config: KernelConfig, run: KernelRun, bad: Sequence[BadRecord], good: int) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from typing import Any
 
-from raycond import __version__
 from raycond.core.progress import Timed
 from raycond.data.overlap import Overlap
 from raycond.data.quarantine import BadRecord
 from raycond.data.rows import RowSource
 from raycond.evaluate import table
-from raycond.pipelines.evaluate.summary import overlap_text
+from raycond.pipelines.ending import ending, environment
 from raycond.pipelines.kernel.condensed import IMAGE_FORMAT, encoded, has_learned_labels, shown
 from raycond.pipelines.kernel.config import KernelConfig
 from raycond.pipelines.kernel.scores import ScoredSnapshot
@@ -24,7 +21,6 @@ from raycond.pipelines.layout import KernelLayout
 from raycond.report import Curve, LearnedSupport, Picture, Quarantine, Report, Size
 
 GALLERY_CLASSES = 20  # as many as a report shows
-MAX_FAILURES = 20  # shown in full
 
 
 @dataclass
@@ -51,29 +47,12 @@ class KernelRun(Timed):
     failures: list[str] = field(default_factory=list)
     computed: dict[str, int] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
+    val_digest: str = ""  # of what `val` lists
 
 
 def summary(run: KernelRun) -> str:
-    """What a person wants to read at the end: accuracies, what was left out, what failed, where things are."""
-    lines = [""]
-    if run.rows:
-        lines += [table.text(run.rows), ""]
-    lines.append(f"time      {run.times}")
-    if run.overlap is not None and run.overlap.shared:
-        lines.append(f"overlap   {overlap_text(run.overlap)}")
-    if run.bad:
-        lines.append(
-            f"bad       {len(run.bad)} {'images' if len(run.bad) > 1 else 'image'} left out: {run.layout.quarantine}"
-        )
-    lines += [f"set       {run.layout.condensed}", f"report    {run.layout.report}"]
-    if run.rows:
-        lines.append(f"results   {run.layout.results}")
-    if run.failures:
-        lines += ["", f"NOT MADE: {len(run.failures)} failed; the same command tries them again"]
-        lines += run.failures[:MAX_FAILURES]
-        if len(run.failures) > MAX_FAILURES:
-            lines.append(f"… and {len(run.failures) - MAX_FAILURES} more")
-    return "\n".join(lines)
+    """What a person wants to read at the end."""
+    return ending(run)
 
 
 def build_report(config: KernelConfig, run: KernelRun) -> Report:
@@ -100,7 +79,11 @@ def build_report(config: KernelConfig, run: KernelRun) -> Report:
         source_bytes=run.source_bytes or None,
         supports=supports,
         quarantine=Quarantine(run.bad, len(run.bad) + len(pool.split)),
-        environment=_environment(run),
+        environment=environment(
+            run,
+            ("torch", "ray"),
+            {f"reckoned: {line[:10].strip()}": line[10:] for line in run.plan},
+        ),
         missing=missing,
     )
 
@@ -140,13 +123,3 @@ def _gallery(run: KernelRun, support: LearnedSupport) -> dict[str, list[Picture]
         images = support.after[label * support.ipc : (label + 1) * support.ipc]
         gallery[class_id] = [Picture(image, 1.0, max(1, counts[label] // support.ipc)) for image in images]
     return gallery
-
-
-def _environment(run: KernelRun) -> dict[str, str]:
-    versions = {"raycond": __version__, "python": platform.python_version()}
-    versions |= {name: metadata.version(name) for name in ("torch", "ray")}
-    where = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in run.machine.items()}
-    times = {f"seconds: {stage}": f"{seconds:.1f}" for stage, seconds in run.seconds.items()}
-    reckoned = {f"reckoned: {line[:10].strip()}": line[10:] for line in run.plan}
-    overlap = {"overlap": overlap_text(run.overlap)} if run.overlap is not None and run.overlap.shared else {}
-    return {**versions, **where, **reckoned, **overlap, **times}

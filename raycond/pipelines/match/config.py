@@ -15,7 +15,7 @@ from raycond.core.options import STRICT, Configuration, option
 from raycond.core.registry import did_you_mean
 from raycond.methods.match import published, registry
 from raycond.methods.match.config import MatchConfig, NetworkTraining, SamplingConfig
-from raycond.pipelines.loading import layers, merge, presets, settle, shown, validated
+from raycond.pipelines.loading import layers, merge, presets, require_lists, settle, validated
 from raycond.pipelines.options import (
     DecodingOptions,
     ImageOptions,
@@ -194,12 +194,7 @@ class MatchingConfig(
     def __post_init__(self) -> None:
         if not self.data:
             raise ValueError("--data: give a URI")
-        for field in ("ipc", "seeds", "baselines"):
-            values = getattr(self, field)
-            if not values or len(set(values)) != len(values):
-                raise ValueError(f"--{field}: expected at least one, and none twice, not {shown(values)}")
-        if min(self.ipc) < 1 or min(self.seeds) < 0:
-            raise ValueError("--ipc and --seeds: expected numbers from 1 up, and from 0 up")
+        require_lists(self, "ipc", "seeds", "baselines")
         if "none" in self.baselines and len(self.baselines) > 1:
             raise ValueError("--baselines: none goes with no other")
         if self.published not in published.DATASETS:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from raycond.evaluate.method_names import ROUNDED
 from raycond.pipelines.evaluate.config import GridConfig
-from raycond.pipelines.evaluate.run import prepare, train
+from raycond.pipelines.evaluate.own_set import evaluate_own_set, own_grid
 from raycond.pipelines.match.config import MatchingConfig
 from raycond.pipelines.match.snapshots import snapshots
 from raycond.pipelines.match.summary import MatchRun
@@ -19,13 +19,10 @@ def evaluate(config: MatchingConfig, run: MatchRun, runner: Runner, listing: str
     listing: digest of what the source lists. `run` gets the rows, the failures and the validation images that cannot be
     read. Raises UserError for too many bad validation images.
     """
-    grid = prepare(_grid(config, run), run.source, run.val, listing)
-    grid.bad = run.bad  # one quarantine file has both
     own = (config.row, f"{config.row} {ROUNDED}")
-    train(grid, runner, (*config.baselines, *own))
-    run.rows = [replace(row, set="") for row in grid.rows]
-    run.failures += grid.failures
-    run.overlap, run.bad = grid.overlap, grid.bad
+    rows = (*config.baselines, *own)
+    trained = evaluate_own_set(run, _grid(config, run), runner, listing=listing, rows=rows)
+    run.rows = [replace(row, set="") for row in trained.rows]
     if config.curve:
         _curve(config, run, runner, listing)
 
@@ -34,11 +31,8 @@ def _curve(config: MatchingConfig, run: MatchRun, runner: Runner, listing: str) 
     """A training on every snapshot, with one student and one seed."""
     found = snapshots(config.row, run.phases)
     few = replace(_grid(config, run), students=config.student_names[:1], seeds=config.seeds[:1], baselines=("none",))
-    grid = prepare(few, run.source, run.val, listing)
-    grid.bad = run.bad
-    train(grid, runner, [one.method for one in found], more=found)
-    run.failures += grid.failures
-    by_row = {(row.method, row.ipc): row.top1 for row in grid.rows}
+    trained = evaluate_own_set(run, few, runner, listing=listing, rows=[one.method for one in found], more=found)
+    by_row = {(row.method, row.ipc): row.top1 for row in trained.rows}
     for one in found:
         ipc = one.ipcs[0]
         if ipc is not None and (top1 := by_row.get((one.method, ipc))) is not None:
@@ -46,20 +40,10 @@ def _curve(config: MatchingConfig, run: MatchRun, runner: Runner, listing: str) 
 
 
 def _grid(config: MatchingConfig, run: MatchRun) -> GridConfig:
-    """The evaluation's configuration. Its records lie in this run's folder, so a rerun finds them."""
-    return GridConfig(
-        sets=(run.layout.condensed,),
-        out=config.out,
-        data=config.data,
-        val=config.val,
-        allow_overlap=config.allow_overlap,
+    return own_grid(
+        config,
+        run.layout.condensed,
         students=config.student_names,
-        ipc=config.ipc,
         protocol=config.protocol_name,
-        seeds=config.seeds,
         baselines=config.baselines,
-        max_bad=config.max_bad,
-        max_pixels=config.max_pixels,
-        runner=config.runner,
-        dashboard=config.dashboard,
     )

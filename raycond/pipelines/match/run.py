@@ -20,7 +20,7 @@ from raycond.data.images import Decoding
 from raycond.evaluate import protocol, table
 from raycond.methods.match.memory import plan as memory_plan
 from raycond.models import students
-from raycond.pipelines.layout import GridLayout, MatchLayout
+from raycond.pipelines.layout import MatchLayout
 from raycond.pipelines.match import curve
 from raycond.pipelines.match.config import MatchingConfig
 from raycond.pipelines.match.evaluation import evaluate
@@ -34,8 +34,8 @@ from raycond.pipelines.prepare import source_options, training_source, with_vali
 from raycond.pipelines.run_folder import at_work
 from raycond.pipelines.stages.class_files import ClassFiles, make_class_files
 from raycond.pipelines.stages.condensed import public_uri, write_set
-from raycond.pipelines.stages.listing import class_fingerprints, listings, require_enough_images, source_digest
-from raycond.pipelines.stages.overlap import require_disjoint
+from raycond.pipelines.stages.listing import listings, require_enough_images, source_digest
+from raycond.pipelines.stages.overlap import require_unseen
 from raycond.pipelines.stages.pixels import PixelSpec
 from raycond.report import write_report
 from raycond.runtime.open import open_runner
@@ -121,13 +121,8 @@ def _stages(config: MatchingConfig, run: MatchRun, runner: Runner) -> None:
     run.source_bytes = sum(one.bytes for one in listed)
     fingerprints = [one.fingerprint for one in listed]
     if run.val is not None:  # before the work, not at its end
-        require_disjoint(
-            run.val,
-            run.source,
-            val_digest=source_digest(class_fingerprints(run.val, "list val")),
-            train_digest=source_digest(fingerprints),
-            record=GridLayout(config.out).overlap,
-            allow=config.allow_overlap,
+        run.val_digest, run.overlap = require_unseen(
+            run.val, run.source, train_digest=source_digest(fingerprints), out=config.out, allow=config.allow_overlap
         )
     with run.timed("decode"):
         decoded = _decoded(config, run, runner, fingerprints)

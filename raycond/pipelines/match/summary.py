@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib import metadata
 from typing import Any
 
-from raycond import __version__
 from raycond.core import files
 from raycond.core.progress import Timed
 from raycond.data.overlap import Overlap
 from raycond.data.quarantine import BadRecord
 from raycond.data.rows import RowSource
 from raycond.evaluate import table
-from raycond.pipelines.evaluate.summary import overlap_text
+from raycond.pipelines.ending import ending, environment
 from raycond.pipelines.layout import MatchLayout
 from raycond.pipelines.match.config import MatchingConfig
 from raycond.pipelines.match.phase import PhaseTrial
@@ -23,7 +20,6 @@ from raycond.report import Curve, Picture, Quarantine, Report, Sheet, Size
 from raycond.sets.reader import CondensedSet, open_set
 
 GALLERY_CLASSES, GALLERY_IMAGES = 20, 10  # as many as a report shows
-MAX_FAILURES = 20  # shown in full
 
 
 @dataclass
@@ -47,33 +43,18 @@ class MatchRun(Timed):
     overlap: Overlap | None = None  # of validation and training images, where there was an evaluation
     failures: list[str] = field(default_factory=list)
     machine: dict[str, Any] = field(default_factory=dict)
+    val_digest: str = ""  # of what `val` lists
 
 
 def summary(run: MatchRun) -> str:
-    """What a person wants to read at the end: accuracies, what was left out, what failed, where things are."""
-    lines = [""]
-    if run.rows:
-        lines += [table.text(run.rows), ""]
-    lines.append(f"time      {run.times}")
-    if run.overlap is not None and run.overlap.shared:
-        lines.append(f"overlap   {overlap_text(run.overlap)}")
-    if run.bad:
-        lines.append(
-            f"bad       {len(run.bad)} {'images' if len(run.bad) > 1 else 'image'} left out: {run.layout.quarantine}"
-        )
-    if run.manifest:
-        lines += [
-            f"set       {run.layout.condensed}",
-            f"report    {run.layout.report}",
+    """What a person wants to read at the end."""
+    return ending(
+        run,
+        places=[
             f"curve     {run.layout.curve}",
-        ]
-        lines.append(f"          tensorboard --logdir {run.layout.tensorboard}  (pip install tensorboard)")
-    if run.rows:
-        lines.append(f"results   {run.layout.results}")
-    if run.failures:
-        lines += ["", f"NOT MADE: {len(run.failures)} failed; the same command tries them again"]
-        lines += run.failures[:MAX_FAILURES]
-    return "\n".join(lines)
+            f"          tensorboard --logdir {run.layout.tensorboard}  (pip install tensorboard)",
+        ],
+    )
 
 
 def build_report(config: MatchingConfig, run: MatchRun) -> Report:
@@ -100,7 +81,7 @@ def build_report(config: MatchingConfig, run: MatchRun) -> Report:
         ],
         source_bytes=run.source_bytes or None,
         quarantine=Quarantine(run.bad, len(run.bad) + run.images),
-        environment=_environment(run),
+        environment=environment(run, ("torch", "torchvision", "ray")),
         missing={part: reason for part, reason in missing.items() if part != "accuracy" or not run.rows},
     )
 
@@ -155,11 +136,3 @@ def _sheets(run: MatchRun) -> Iterator[Sheet]:
             if files.exists(place):
                 name = f"{trial.slug}, after {step // trial.job.config.steps:,} iterations"
                 yield Sheet(name, files.read_bytes(place))
-
-
-def _environment(run: MatchRun) -> dict[str, str]:
-    versions = {name: metadata.version(name) for name in ("torch", "torchvision", "ray")}
-    where = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in run.machine.items()}
-    times = {f"seconds: {stage}": f"{seconds:.1f}" for stage, seconds in run.seconds.items()}
-    overlap = {"overlap": overlap_text(run.overlap)} if run.overlap is not None and run.overlap.shared else {}
-    return {"raycond": __version__, "python": platform.python_version(), **versions, **where, **overlap, **times}

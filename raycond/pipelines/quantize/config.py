@@ -14,7 +14,7 @@ from raycond.methods.quantize.registry import QUANTIZERS
 from raycond.models.codecs.options import AutoencoderConfig
 from raycond.models.generators.options import GeneratorOptions, changed
 from raycond.models.generators.registry import GENERATORS
-from raycond.pipelines.loading import Merged, layers, merge, presets, settle, shown, validated
+from raycond.pipelines.loading import Merged, layers, merge, presets, require_lists, settle, validated
 from raycond.pipelines.options import (
     CODEC,
     CodecOptions,
@@ -181,14 +181,7 @@ class QuantizeConfig(
     def __post_init__(self) -> None:
         if not self.data:
             raise ValueError("--data: give a URI, or a --preset that has one")
-        for field in ("ipc", "seeds", "students", "methods"):
-            values = getattr(self, field)
-            if not values or len(set(values)) != len(values):
-                raise ValueError(f"--{field}: expected at least one, and none twice, not {shown(values)}")
-        if min(self.ipc) < 1:
-            raise ValueError(f"--ipc: expected numbers from 1 up, not {shown(self.ipc)}")
-        if min(self.seeds) < 0:
-            raise ValueError(f"--seeds: expected numbers from 0 up, not {shown(self.seeds)}")
+        require_lists(self, "ipc", "seeds", "students", "methods")
         gpus = self.gpus_per_actor
         if gpus != -1 and not (0 <= gpus <= 1 or (gpus > 1 and gpus == int(gpus))):
             raise ValueError(f"--gpus-per-actor: expected a fraction from 0 to 1 or a whole number, not {gpus:g}")

@@ -25,7 +25,7 @@ from raycond.models.generators.base import Description
 from raycond.models.generators.own_size import own_size
 from raycond.models.generators.registry import GENERATORS, describe
 from raycond.models.students import build
-from raycond.pipelines.layout import GridLayout, Layout
+from raycond.pipelines.layout import Layout
 from raycond.pipelines.prepare import decoding, source_options, training_source, with_validation
 from raycond.pipelines.quantize.condense import condense_classes
 from raycond.pipelines.quantize.config import QuantizeConfig
@@ -35,8 +35,8 @@ from raycond.pipelines.quantize.units import WorkerSpec, images_fingerprint
 from raycond.pipelines.run_folder import at_work
 from raycond.pipelines.stages.autoencoder import codec_label, trained_codec
 from raycond.pipelines.stages.condensed import public_uri, write_set
-from raycond.pipelines.stages.listing import class_fingerprints, listings, require_enough_images, source_digest
-from raycond.pipelines.stages.overlap import require_disjoint
+from raycond.pipelines.stages.listing import listings, require_enough_images, source_digest
+from raycond.pipelines.stages.overlap import require_unseen
 from raycond.report import write_report
 from raycond.runtime.open import open_runner
 from raycond.runtime.runner import Runner
@@ -166,13 +166,8 @@ def _stages(config: QuantizeConfig, run: QuantizeRun, runner: Runner) -> None:
     run.source_bytes = sum(one.bytes for one in listed)
     fingerprints = [one.fingerprint for one in listed]
     if run.val is not None:  # before the work, not at its end
-        require_disjoint(
-            run.val,
-            run.source,
-            val_digest=source_digest(class_fingerprints(run.val, "list val")),
-            train_digest=source_digest(fingerprints),
-            record=GridLayout(config.out).overlap,
-            allow=config.allow_overlap,
+        run.val_digest, run.overlap = require_unseen(
+            run.val, run.source, train_digest=source_digest(fingerprints), out=config.out, allow=config.allow_overlap
         )
     if run.codec is None:
         with run.timed("codec"):

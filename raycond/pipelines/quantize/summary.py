@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass, field
-from importlib import metadata
 from typing import Any, NamedTuple
 
-from raycond import __version__
 from raycond.core.progress import Timed
 from raycond.data.encoded import unpack
 from raycond.data.overlap import Overlap
@@ -17,14 +14,13 @@ from raycond.evaluate import table
 from raycond.methods.quantize import codebook_file
 from raycond.methods.quantize.wasserstein import mean_rows
 from raycond.models.generators.base import Description
-from raycond.pipelines.evaluate.summary import overlap_text
+from raycond.pipelines.ending import ending, environment
 from raycond.pipelines.layout import Layout
 from raycond.pipelines.quantize.config import QuantizeConfig
 from raycond.pipelines.quantize.units import Facts
 from raycond.report import Picture, Quarantine, Report, Size
 
 GALLERY_CLASSES = 20  # as many as a report shows
-MAX_FAILURES = 20  # shown in full
 
 
 class CodecFacts(NamedTuple):
@@ -63,6 +59,7 @@ class QuantizeRun(Timed):
     failures: list[str] = field(default_factory=list)
     computed: dict[str, int] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
+    val_digest: str = ""  # of what `val` lists
 
     def images(self, ipc: int) -> int:
         """Source images that the codebooks of one IPC stand for."""
@@ -70,29 +67,9 @@ class QuantizeRun(Timed):
 
 
 def summary(run: QuantizeRun) -> str:
-    """What a person wants to read at the end: accuracies, what was left out, what failed, where things are."""
-    lines = [""]
-    if run.rows:
-        lines += [table.text(run.rows), ""]
-    lines.append(f"time      {run.times}")
-    if run.overlap is not None and run.overlap.notable:
-        lines.append(f"overlap   {overlap_text(run.overlap)}")
-    if run.bad:
-        lines.append(
-            f"bad       {len(run.bad)} {'images' if len(run.bad) > 1 else 'image'} left out: {run.layout.quarantine}"
-        )
-    if run.retried:
-        lines.append(f"retried   {_counted(run.retried)}: these images were made again from the next seed")
-    if run.manifest:
-        lines += [f"set       {run.layout.condensed}", f"report    {run.layout.report}"]
-    if run.rows:
-        lines.append(f"results   {run.layout.results}")
-    if run.failures:
-        lines += ["", f"NOT MADE: {len(run.failures)} failed; the same command tries them again"]
-        lines += run.failures[:MAX_FAILURES]
-        if len(run.failures) > MAX_FAILURES:
-            lines.append(f"… and {len(run.failures) - MAX_FAILURES} more")
-    return "\n".join(lines)
+    """What a person wants to read at the end."""
+    retried = f"retried   {_counted(run.retried)}: these images were made again from the next seed"
+    return ending(run, notes=[retried] if run.retried else [])
 
 
 def _counted(retried: dict[str, int]) -> str:
@@ -130,7 +107,11 @@ def build_report(config: QuantizeConfig, run: QuantizeRun) -> Report:
         source_bytes=run.source_bytes or None,
         trained_codec=config.codec == "train",
         quarantine=Quarantine(run.bad, len(run.bad) + run.images(config.ipc[0])),
-        environment=_environment(run),
+        environment=environment(
+            run,
+            ("torch", "ray", "diffusers", "scikit-learn"),
+            {"images made again": _counted(run.retried)} if run.retried else {},
+        ),
         missing=missing,
     )
 
@@ -152,16 +133,6 @@ def _beside(run: QuantizeRun, kind: str, ipc: int, label: int, count: int) -> li
     if kind == run.generator or (kind == run.decoded and not run.diffusion):
         return [None] * count
     return [*unpack(run.layout.images(kind, ipc, label))]
-
-
-def _environment(run: QuantizeRun) -> dict[str, str]:
-    versions = {name: metadata.version(name) for name in ("torch", "ray", "diffusers", "scikit-learn")}
-    where = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in run.machine.items()}
-    times = {f"seconds: {stage}": f"{seconds:.1f}" for stage, seconds in run.seconds.items()}
-    again = {"images made again": _counted(run.retried)} if run.retried else {}
-    overlap = {"overlap": overlap_text(run.overlap)} if run.overlap is not None and run.overlap.notable else {}
-    versions = {"raycond": __version__, "python": platform.python_version(), **versions}
-    return {**versions, **where, **again, **overlap, **times}
 
 
 def w2_tables(run: QuantizeRun, ipcs: tuple[int, ...]) -> list[dict[str, Any]]:

@@ -8,6 +8,20 @@ from dataclasses import replace
 from raycond.core import records
 from raycond.data.overlap import ALLOWED, Overlap, looks_alike, overlap
 from raycond.data.rows import RowSource
+from raycond.pipelines.layout import GridLayout
+from raycond.pipelines.stages.listing import class_fingerprints, source_digest
+
+
+def require_unseen(
+    val: RowSource, train: RowSource, *, train_digest: str, out: str, allow: bool
+) -> tuple[str, Overlap]:
+    """`require_disjoint` before the work of a run, whose evaluation then finds the record; the digest of what `val`
+    lists, and the overlap."""
+    val_digest = source_digest(class_fingerprints(val, "list val"))
+    record = GridLayout(out).overlap
+    return val_digest, require_disjoint(
+        val, train, val_digest=val_digest, train_digest=train_digest, record=record, allow=allow
+    )
 
 
 def require_disjoint(

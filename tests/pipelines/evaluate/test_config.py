@@ -10,7 +10,7 @@ import pytest
 
 from raycond.core.errors import OptionError, UserError
 from raycond.pipelines.evaluate.config import load_grid_config
-from raycond.pipelines.evaluate.run import resumed
+from raycond.pipelines.evaluate.prepare import resumed
 
 
 def test_places_of_a_grid_hold_in_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

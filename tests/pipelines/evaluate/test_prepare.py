@@ -15,7 +15,8 @@ from raycond.core.errors import ClassMismatch, UserError
 from raycond.data.sources import open_source
 from raycond.models import students
 from raycond.pipelines.evaluate.config import load_grid_config
-from raycond.pipelines.evaluate.run import evaluate_grid, prepare, resumed
+from raycond.pipelines.evaluate.prepare import prepare, resumed
+from raycond.pipelines.evaluate.run import evaluate_grid
 from tests.data.make import tree
 from tests.pipelines.evaluate.make import OPTIONS, copied, grid_config, made_run, rewrite
 from tests.pipelines.quantize.make import CLASSES, contents, data

@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from raycond.pipelines.evaluate.config import GridConfig
-from raycond.pipelines.evaluate.run import evaluate_grid, resumed
+from raycond.pipelines.evaluate.prepare import resumed
+from raycond.pipelines.evaluate.run import evaluate_grid
 from raycond.pipelines.evaluate.summary import GridRun
 from raycond.runtime import ray_tune
 from tests.pipelines.evaluate.make import MEASURED, grid_config, made_run, table
