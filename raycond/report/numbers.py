@@ -26,7 +26,7 @@ def share(part: int, total: int) -> str:
 
 
 def times(ratio: float) -> str:
-    """How many times smaller, as 312× or 4.7×."""
+    """How many times smaller or larger, as 312× or 4.7×."""
     return f"{ratio:,.{0 if ratio >= 10 else 1}f}×"
 
 

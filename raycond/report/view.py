@@ -76,7 +76,8 @@ def _tiles(report: Report) -> list[dict[str, str]]:
     if known:
         total = sum(known)
         ratio = compression(report.source_bytes, total)
-        than = f", {times(ratio)} smaller than the source's {human(report.source_bytes or 0)}" if ratio else ""
+        size = f"{times(ratio)} smaller" if ratio and ratio >= 1 else f"{times(1 / ratio)} larger" if ratio else ""
+        than = f", {size} than the source's {human(report.source_bytes or 0)}" if size else ""
         tiles.append({"value": human(total), "label": f"condensed set{than}"})
     if report.quarantine:
         tiles.append({"value": f"{len(report.quarantine.records):,}", "label": "images in quarantine"})

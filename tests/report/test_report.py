@@ -184,6 +184,7 @@ def test_the_compression_ratio_is_in_the_tile_and_in_the_table() -> None:
         "compression ratio 195× bytes of the source images divided by those of the set; by those of its images alone"
     )
     assert f"{expected} 200×" in text
+    assert "2.0× larger than the source&#39;s 1.0 KiB" in " ".join(render(replace(report(), source_bytes=1024)).split())
     unknown = render(replace(report(), source_bytes=None))
     assert "compression" not in unknown
     assert "smaller than" not in unknown
